@@ -1,0 +1,231 @@
+# Novella: build, run and test. `make` alone prints the help. All output goes to build/.
+# Sources are found by directory (src/, userland/, tests/): a new file needs no line here.
+
+B     := build
+Q      = $(if $(V),,@)
+say    = @printf '  %-7s %s\n' $(1) $(2)
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: help run iso guest user hw sim check check-full check-hw check-format format tidy tests fuzz-seeds baseline clean distclean
+.DEFAULT_GOAL := help
+
+NEED := $(B)/.need
+
+help:
+	@echo 'make run            build everything and boot it in QEMU: GRUB image, kernel, root, VMM, Debian Linux in a VM'
+	@echo '  BOOT=kernel         boot with QEMU -kernel instead of the GRUB image; CPUS=4 MEM=2G CONF=userland/conf/x.conf'
+	@echo 'make check          format, tidy, unit and simulator tests under ASan and UBSan (under a minute once built)'
+	@echo 'make check-full     the same, longer and with more tools (20 minutes at most)'
+	@echo 'make check-hw       machine tests in QEMU; TEST=name for one of them, TEST=list to see them'
+	@echo 'make iso hw user guest sim    only a part: boot image, kernel, userland, guest image, simulator'
+	@echo 'make format         rewrite the sources in the house format'
+	@echo 'make baseline       the guest directly on QEMU, with its time to the shell'
+	@echo 'make clean          remove what was built; distclean: also what was downloaded'
+	@echo 'V=1 shows commands. Missing Debian packages are installed by the first build (tools/need).'
+
+$(NEED): tools/need
+	@tools/need
+	@mkdir -p $(@D) && touch $@
+
+# ---- flags ----------------------------------------------------------------------------------------------------------
+WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+DEP      = -MMD -MP
+COMMON  := -std=gnu17 -g $(WARN) -fno-strict-aliasing -fno-common
+
+HW_FLAGS := $(COMMON) -O2 -ffreestanding -fno-pic -fno-pie -mno-red-zone -mcmodel=kernel -mgeneral-regs-only \
+            -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -ffunction-sections -fdata-sections \
+            -Isrc -Isrc/hw/inc
+HW_LINK  := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=0x1000 -Wl,-z,noexecstack \
+            -Wl,--gc-sections -Wl,-T,src/hw/novella.ld
+
+SIM_SAN  := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+SIM_BASE := $(COMMON) -fno-pie -Isrc -Isrc/sim/inc
+
+USER_FLAGS := $(COMMON) -O2 -fno-pie -fstack-protector-strong -ftls-model=local-exec -fno-asynchronous-unwind-tables \
+              -fcf-protection=none -ffunction-sections -fdata-sections -nostdinc -isystem /usr/include/x86_64-linux-musl \
+              -isystem $(B)/third/include -isystem $(shell gcc -print-file-name=include 2>/dev/null)
+USER_INC   := -Isrc -Iuserland/lib -Iuserland/lib/hw -I$(B)/user
+USER_LINK  := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=0x1000 -Wl,-z,noexecstack \
+              -Wl,--gc-sections -Wl,-T,userland/lib/user.ld -Wl,-u,_start
+ZYDIS_DEFS := -DZYAN_NO_LIBC -DZYDIS_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER
+MUSL       := /usr/lib/x86_64-linux-musl/libc.a
+
+# ---- kernel for hardware --------------------------------------------------------------------------------------------
+HW_SRC := $(wildcard src/core/*.c src/arch/*.c src/hw/*.c src/hw/*.S)
+HW_OBJ := $(patsubst %,$(B)/hw/%.o,$(HW_SRC))
+hw: $(B)/hw/novella.elf $(B)/hw/novella32.elf
+
+$(B)/hw/%.c.o: %.c | $(NEED)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)gcc $(HW_FLAGS) $(DEP) -c $< -o $@
+$(B)/hw/%.S.o: %.S | $(NEED)
+	$(call say,AS,$<)
+	@mkdir -p $(@D)
+	$(Q)gcc $(HW_FLAGS) -D__ASSEMBLY__ $(DEP) -c $< -o $@
+$(B)/hw/novella.elf: $(HW_OBJ) $(wildcard src/hw/novella.ld)
+	$(call say,LINK,$@)
+	$(Q)gcc $(HW_LINK) -Wl,-Map,$(B)/hw/novella.map $(HW_OBJ) -o $@
+$(B)/hw/novella32.elf: $(B)/hw/novella.elf
+	$(Q)objcopy -S -O elf32-i386 $< $@
+
+# ---- kernel for the simulator: under ASan and UBSan (sim), and plain for long searches (sim-fast) -------------------
+SIM_SRC := $(wildcard src/core/*.c src/arch/*.c src/sim/*.c src/sim/*.S)
+define sim_variant
+$(B)/$(1)/%.c.o: %.c | $$(NEED)
+	$$(call say,CC,"$$< ($(1))")
+	@mkdir -p $$(@D)
+	$$(Q)gcc $$(SIM_BASE) $(2) $$(DEP) -c $$< -o $$@
+$(B)/$(1)/%.S.o: %.S | $$(NEED)
+	@mkdir -p $$(@D)
+	$$(Q)gcc $$(SIM_BASE) -D__ASSEMBLY__ $$(DEP) -c $$< -o $$@
+$(B)/$(1)/libnovella.a: $$(patsubst %,$(B)/$(1)/%.o,$$(SIM_SRC))
+	$$(call say,AR,$$@)
+	@rm -f $$@
+	$$(Q)ar rcs $$@ $$^
+endef
+$(eval $(call sim_variant,sim,-O1 $(SIM_SAN)))
+$(eval $(call sim_variant,sim-fast,-O2))
+
+# ---- userland -------------------------------------------------------------------------------------------------------
+COMPS    := $(filter-out lib conf,$(notdir $(patsubst %/,%,$(wildcard userland/*/))))
+LIB_SRC  := $(wildcard userland/lib/*.c userland/lib/*.S userland/lib/hw/*.c userland/lib/hw/*.S)
+LIB_OBJ  := $(patsubst %,$(B)/user/%.o,$(LIB_SRC))
+ABI_SRC  := $(wildcard tests/abi/*.c)
+user: $(patsubst %,$(B)/user/%.elf,$(COMPS)) $(if $(ABI_SRC),$(B)/user/abi.elf)
+
+$(B)/user/%.c.o: %.c | $(NEED)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)gcc $(USER_FLAGS) $(ZYDIS_DEFS) $(USER_INC) -I$(dir $<) $(DEP) -c $< -o $@
+$(B)/user/%.S.o: %.S | $(NEED)
+	$(call say,AS,$<)
+	@mkdir -p $(@D)
+	$(Q)gcc $(USER_FLAGS) $(USER_INC) -D__ASSEMBLY__ $(DEP) -c $< -o $@
+$(B)/user/librt.a: $(LIB_OBJ)
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
+# user_program NAME, SOURCES, MORE LIBRARIES
+define user_program
+$(B)/user/$(1).elf: $(patsubst %,$(B)/user/%.o,$(2)) $(B)/user/librt.a $(3) $(wildcard userland/lib/user.ld) tools/check-syscall
+	$$(call say,LINK,$$@)
+	$$(Q)gcc $$(USER_LINK) -Wl,-Map,$$(@:.elf=.map) $$(filter %.o,$$^) -Wl,--start-group $(B)/user/librt.a $(3) $$(MUSL) -lgcc \
+	    -Wl,--end-group -o $$@
+	$$(Q)tools/check-syscall $$@ $$(@:.elf=.map)
+endef
+$(foreach c,$(COMPS),$(eval $(call user_program,$(c),$(wildcard userland/$(c)/*.c userland/$(c)/*.S),$(if $(filter vmm,$(c)),$(B)/third/libzydis.a))))
+$(eval $(call user_program,abi,$(ABI_SRC),))
+$(patsubst %,$(B)/user/%.o,$(wildcard userland/vmm/*.c)): | $(B)/third/libzydis.a $(if $(wildcard userland/vmm/dsdt.asl),$(B)/user/dsdt.h)
+
+# The AML of the guest's DSDT as a C array.
+$(B)/user/dsdt.h: userland/vmm/dsdt.asl | $(NEED)
+	$(call say,IASL,$<)
+	@mkdir -p $(@D)
+	$(Q)iasl -p $(B)/user/dsdt $< >$(B)/user/dsdt.log 2>&1 || { cat $(B)/user/dsdt.log; exit 1; }
+	$(Q)python3 -c 'import sys; d = open(sys.argv[1], "rb").read(); print("static const unsigned char dsdt_aml[%d] = {%s};" % (len(d), ",".join(map(str, d))))' \
+	    $(B)/user/dsdt.aml >$@
+
+$(B)/third/libzydis.a: tools/third-zydis tools/apt-private | $(NEED)
+	$(call say,THIRD,$@)
+	$(Q)tools/third-zydis $(B)
+
+# ---- guest: Debian's kernel as it is, and an initramfs with busybox ---------------------------------------------------
+guest: $(B)/guest/vmlinux $(B)/guest/bzImage $(B)/guest/initrd
+$(B)/guest/vmlinux: tools/guest-kernel tools/extract-vmlinux tools/apt-private | $(NEED) $(B)/third/libzydis.a
+	$(call say,GUEST,"vmlinux and bzImage")
+	$(Q)tools/guest-kernel $(B)
+$(B)/guest/bzImage: $(B)/guest/vmlinux
+	@test -e $@ && touch $@
+$(B)/guest/busybox: tools/guest-busybox tools/apt-private | $(NEED) $(B)/guest/vmlinux
+	$(Q)tools/guest-busybox $(B)
+$(B)/guest/initrd: $(B)/guest/busybox tools/guest-initrd tools/guest/init
+	$(call say,GUEST,initrd)
+	$(Q)python3 tools/guest-initrd $(B)/guest/busybox tools/guest/init $@
+
+# ---- boot directory and image ---------------------------------------------------------------------------------------
+CONF ?= userland/novella.conf
+CPUS ?= 4
+MEM  ?= 2G
+# Module names are what the configuration calls them; in build/boot the files have just these names.
+MODULES := root.elf novella.conf console.elf vmm.elf guest/vmlinux guest/bzImage guest/initrd
+BOOT_DEPS := $(B)/hw/novella.elf $(B)/hw/novella32.elf $(patsubst %,$(B)/user/%.elf,root console vmm) \
+             $(B)/guest/vmlinux $(B)/guest/bzImage $(B)/guest/initrd $(if $(ABI_SRC),$(B)/user/abi.elf)
+.PHONY: conf-changed
+$(B)/boot/novella.conf: conf-changed
+	@mkdir -p $(@D)
+	@cmp -s $(CONF) $@ || cp $(CONF) $@
+$(B)/boot/.done: $(BOOT_DEPS) tools/boot-dir
+	$(Q)tools/boot-dir $(B)
+	@touch $@
+iso: $(B)/novella.iso
+$(B)/novella.iso: $(B)/boot/.done $(B)/boot/novella.conf tools/boot-iso
+	$(call say,ISO,$@)
+	$(Q)tools/boot-iso $(B) $@ $(MODULES)
+run: $(if $(filter kernel,$(BOOT)),$(B)/boot/.done $(B)/boot/novella.conf,$(B)/novella.iso)
+	@CPUS=$(CPUS) MEM=$(MEM) tools/run $(if $(filter kernel,$(BOOT)),kernel,iso) $(B) $(MODULES)
+baseline: guest
+	@python3 tests/hw/baseline.py $(B) vmlinux bzImage
+
+# ---- tests on the developer's machine ---------------------------------------------------------------------------------
+UNIT_SRC := $(wildcard tests/unit/*_test.c)
+SIMT_SRC := $(wildcard tests/sim/*.c)
+TEST_BIN := $(patsubst tests/%.c,$(B)/check/%,$(UNIT_SRC) $(SIMT_SRC))
+TEST_FAST := $(patsubst tests/%.c,$(B)/check-fast/%,$(UNIT_SRC) $(SIMT_SRC))
+HOST_FLAGS := $(COMMON) $(ZYDIS_DEFS) -fno-pie -no-pie -isystem $(B)/third/include -Isrc -Isrc/sim/inc
+LINKED_INC := -Iuserland/lib -Iuserland/vmm -Iuserland/root -Iuserland/console -I$(B)/user
+ALL_SRC  := $(wildcard src/*/*.[ch] src/*/inc/mach/*.h userland/*/*.[ch] userland/lib/*/*.[ch] tests/*/*.[ch])
+
+tests: $(TEST_BIN)
+# A test that begins with "// LINK: a.c b.c ..." is linked with those sources only, any other with the whole simulator.
+# "zydis" in that line adds the decoder.
+define test_variant
+$(B)/$(1)/%: tests/%.c $(B)/$(2)/libnovella.a $$(ALL_SRC) | $$(NEED) $(B)/third/libzydis.a $(if $(wildcard userland/vmm/dsdt.asl),$(B)/user/dsdt.h)
+	$$(call say,TEST,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)links="$$$$(sed -n '1,5s,^// LINK: ,,p' $$<)"; case " $$$$links " in \
+	*' zydis '*) libs=$(B)/third/libzydis.a; links="$$$$(echo " $$$$links " | sed 's, zydis , ,')" ;; esac; \
+	if [ -n "$$$$links" ]; then gcc $$(HOST_FLAGS) $$(LINKED_INC) $(3) $$< $$$$links $$$$libs -lcmocka -o $$@; \
+	else gcc $$(HOST_FLAGS) $(3) $$< $(B)/$(2)/libnovella.a -lcmocka -o $$@; fi
+endef
+$(eval $(call test_variant,check,sim,-O1 $(SIM_SAN)))
+$(eval $(call test_variant,check-fast,sim-fast,-O2))
+
+# The ABI tests in the simulator, once there are both.
+ABI_SIM := $(if $(ABI_SRC),$(if $(wildcard src/sim/*.c),$(B)/sim/abi))
+$(B)/sim/abi: $(ABI_SRC) $(B)/sim/libnovella.a $(ALL_SRC)
+	$(call say,LINK,$@)
+	$(Q)gcc $(SIM_BASE) $(SIM_SAN) -O1 -no-pie -Iuserland/lib -Iuserland/lib/sim $(ABI_SRC) $(wildcard userland/lib/sim/*.c) $(B)/sim/libnovella.a -o $@
+$(B)/sim-fast/abi: $(ABI_SRC) $(B)/sim-fast/libnovella.a $(ALL_SRC)
+	$(call say,LINK,$@)
+	$(Q)gcc $(SIM_BASE) -O2 -no-pie -Iuserland/lib -Iuserland/lib/sim $(ABI_SRC) $(wildcard userland/lib/sim/*.c) $(B)/sim-fast/libnovella.a -o $@
+
+sim: $(B)/sim/libnovella.a $(patsubst tests/%.c,$(B)/check/%,$(SIMT_SRC))
+	@tools/test-run $(patsubst tests/%.c,$(B)/check/%,$(SIMT_SRC))
+
+FORMATTED := $(wildcard src/*/*.[ch] src/*/inc/mach/*.h userland/*/*.[ch] userland/lib/*/*.[ch] tests/*/*.[ch])
+check-format: | $(NEED)
+	$(call say,FORMAT,"$(words $(FORMATTED)) files")
+	@clang-format --dry-run -Werror $(FORMATTED) 2>&1 | grep -E 'error:|warning:' | sed 's/ code should be.*//' | cut -d: -f1 | sort | uniq -c | \
+	    { awk '{ print "format: " $$2 ": " $$1 " places (make format)"; bad = 1 } END { exit bad }'; }
+format: | $(NEED)
+	@clang-format -i $(FORMATTED)
+tidy: $(B)/hw/novella.elf
+	@tools/tidy $(B)
+
+check: check-format tidy $(TEST_BIN)
+	@tools/test-run $(TEST_BIN)
+check-full: check $(TEST_FAST) user hw
+	@tools/check-full $(B) $(TEST_FAST)
+check-hw: $(B)/novella.iso
+	@tests/hw/run --build $(B) $(TEST)
+
+clean:
+	@find $(B) -mindepth 1 -maxdepth 1 ! -name apt -exec rm -rf {} + 2>/dev/null || true
+distclean:
+	@rm -rf $(B)
+
+-include $(shell find $(B)/hw $(B)/sim $(B)/sim-fast $(B)/user -name '*.d' 2>/dev/null)

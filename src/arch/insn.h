@@ -1,0 +1,18 @@
+/* The lower seam: one machine instruction per inline function. src/hw executes it; src/sim fakes the effect with the manual's checks.
+ * From mach/insn.h:
+ *   struct cpuid_regs { u32 a, b, c, d; };  struct cpuid_regs cpuid(u32 leaf, u32 subleaf);
+ *   u64 rdmsr(u32 msr);  void wrmsr(u32 msr, u64 value);      existing MSRs only: no fault is expected
+ *   u64 xgetbv(u32 reg); void xsetbv(u32 reg, u64 value);     XCR0 of this CPU
+ *   u64 cr4_read(void);  void cr4_write(u64);  u64 dr0_read(void); void dr0_write(u64); ... dr1 dr2 dr3 (and more, see there)
+ * From mach/insn_svm.h (AMD APM vol 3 "CLGI", "STGI", "VMRUN", "VMLOAD", "VMSAVE"):
+ *   void clgi(void);  void stgi(void);
+ *   void svm_host_save(u64 host_vmcb_pa);                     VMSAVE: fills a VMCB's VMLOAD part with the CPU's own state
+ *   void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs);
+ *     Called with GIF = 0 and IF = 0, returns so. VMLOAD guest, IF = 1, VMRUN, IF = 0, VMSAVE guest, VMLOAD host as one piece,
+ *     because the host's GS is not there in between. Guest GPRs come from and go to *regs (RAX and RSP: the VMCB's).
+ *   u32 rdpkru(void);  void wrpkru(u32);                      with CR4.PKE = 1 */
+#pragma once
+#include "arch/regs.h"
+#include "arch/types.h"
+#include <mach/insn.h>
+#include <mach/insn_svm.h>

@@ -1,0 +1,225 @@
+#include "arch/ptab.h"
+#include "arch/assert.h"
+#include "arch/atomic.h"
+#include "arch/mem.h"
+#include "core/abi.h"
+#include "core/kmem.h"
+
+/* Levels count from the leaves: an entry of level l covers 2^(9l) pages; the root table holds entries of level 3. */
+#define LEVELS     4u
+#define ENTRIES    512u
+#define ADDR_MASK  0x000ffffffffff000ul
+#define LARGE      (1ul << 7) /* every format: this entry of level 1 or 2 is a leaf */
+#define USER_HALF  256u       /* entries of a host root table that are not the kernel's */
+
+/* The bits in which the formats differ. An entry without read permission is 0 in all of them: x86 has no write-only
+ * or execute-only pages, and execute-only EPT entries are not always supported. */
+struct ptab_format {
+    u64 link; /* entry that refers to a table */
+    u64 leaf; /* readable leaf */
+    u64 write, exec, no_exec;
+    unsigned root_entries; /* that belong to the owner */
+};
+static const struct ptab_format formats[] = {
+    /* Intel SDM vol 3 table 4-20: P 0, RW 1, US 2, NX 63 */
+    [PTAB_HOST] = {.link = 7, .leaf = 5, .write = 2, .no_exec = 1ul << 63, .root_entries = USER_HALF},
+    /* AMD APM vol 2 15.25.5: nested walks are user accesses, so US is always set */
+    [PTAB_NPT] = {.link = 7, .leaf = 5, .write = 2, .no_exec = 1ul << 63, .root_entries = ENTRIES},
+    /* Intel SDM vol 3 table 29-7: R 0, W 1, X 2, memory type 3-5 (6: write-back) */
+    [PTAB_EPT] = {.link = 7, .leaf = 1 | 6 << 3, .write = 2, .exec = 4, .root_entries = ENTRIES},
+    /* Intel VT-d 9.8: R 0, W 1 */
+    [PTAB_DMA] = {.link = 3, .leaf = 1, .write = 2, .root_entries = ENTRIES},
+};
+unsigned ptab_max_leaf_order = 9;
+
+static unsigned level_order(unsigned level) { return 9 * level; }
+static unsigned level_index(u64 vpn, unsigned level) { return (unsigned)(vpn >> level_order(level)) % ENTRIES; }
+static bool level_may_leaf(unsigned level) { return level_order(level) <= ptab_max_leaf_order; }
+static bool entry_is_leaf(u64 e, unsigned level) { return e && (level == 0 || (e & LARGE)); }
+static bool entry_is_link(u64 e, unsigned level) { return e && level && !(e & LARGE); }
+static u64 *entry_table(u64 e) { return arch_phys_ptr(PADDR(e & ADDR_MASK)); }
+static u64 entry_pfn(u64 e) { return (e & ADDR_MASK) >> PAGE_SHIFT; }
+/* The table a root address or a link refers to. Only the holder of the space's lock writes, so plain loads suffice. */
+static u64 *root_table(const struct ptab *t) { return arch_phys_ptr(t->root); }
+
+static u64 leaf_make(const struct ptab_format *f, u64 pfn, unsigned perm, unsigned level) {
+    if (!(perm & PERM_MEM_R))
+        return 0;
+    return pfn << PAGE_SHIFT | f->leaf | (perm & PERM_MEM_W ? f->write : 0) | (perm & PERM_MEM_X ? f->exec : f->no_exec) |
+           (level ? LARGE : 0);
+}
+
+static unsigned leaf_perm(const struct ptab_format *f, u64 e) {
+    bool exec = f->exec ? (e & f->exec) != 0 : f->no_exec && !(e & f->no_exec);
+    return PERM_MEM_R | (e & f->write ? PERM_MEM_W : 0) | (exec ? PERM_MEM_X : 0);
+}
+
+/* A place in the tree: the entry of `level` that covers a page. */
+struct place {
+    u64 *entry;
+    u64 value;
+    unsigned level;
+};
+
+/* Descends towards vpn while there are tables and the entry covers more than 2^order pages. */
+static struct place place_find(const struct ptab *t, u64 vpn, unsigned order) {
+    struct place p = {.level = LEVELS - 1};
+    for (u64 *table = root_table(t);; p.level--) {
+        p.entry = &table[level_index(vpn, p.level)];
+        p.value = *p.entry;
+        if (level_order(p.level) <= order || !entry_is_link(p.value, p.level))
+            return p;
+        table = entry_table(p.value);
+    }
+}
+
+/* Puts a table below an entry that has none: empty, or the same translation as a large leaf in finer pieces. The table is
+ * complete before the one store that makes it visible. */
+static bool place_refine(const struct ptab *t, const struct place *p) {
+    u64 *table = kmem_pages_alloc(t->account, 0);
+    if (!table)
+        return false;
+    if (p->value) {
+        u64 step = PAGE_SIZE << level_order(p->level - 1), leaf = p->level == 1 ? p->value & ~LARGE : p->value;
+        for (unsigned i = 0; i < ENTRIES; i++)
+            table[i] = leaf + i * step;
+    }
+    atomic_store_rel(p->entry, arch_ptr_phys(table).v | formats[t->kind].link);
+    return true;
+}
+
+/* Pages to go over at the place, at most what is left of a range of `left` pages. */
+static u64 place_extent(const struct place *p, u64 vpn, u64 left) {
+    u64 size = 1ul << level_order(p->level);
+    return min_u64(size - (vpn & (size - 1)), left);
+}
+
+enum abi_status ptab_reserve(struct ptab *t, u64 vpn, unsigned order) {
+    if (!t->root.v) {
+        void *root = kmem_pages_alloc(t->account, 0);
+        if (!root)
+            return NOVA_BAD_MEM;
+        t->root = arch_ptr_phys(root);
+    }
+    for (u64 end = vpn + (1ul << order); vpn < end;) {
+        struct place p = place_find(t, vpn, order);
+        bool whole = level_order(p.level) <= order;
+        if (whole && level_may_leaf(p.level))
+            vpn += place_extent(&p, vpn, end - vpn); /* a leaf fits, or finer tables stand there already */
+        else if (whole && entry_is_link(p.value, p.level))
+            order = level_order(p.level - 1); /* too big for a leaf: the same for each finer part */
+        else if (!place_refine(t, &p))
+            return NOVA_BAD_MEM;
+    }
+    return NOVA_SUCCESS;
+}
+
+void ptab_map(struct ptab *t, u64 vpn, u64 pfn, unsigned order, unsigned perm) {
+    const struct ptab_format *f = &formats[t->kind];
+    u64 end = vpn + (1ul << order);
+    unsigned part = order < ptab_max_leaf_order ? order : ptab_max_leaf_order;
+    assert(!(vpn & ((1ul << order) - 1)) && !(pfn & ((1ul << order) - 1)));
+    while (vpn < end) {
+        struct place p = place_find(t, vpn, part);
+        while (entry_is_link(p.value, p.level)) { /* finer tables stay: replacing them would need a flush */
+            p.level--;
+            p.entry = &entry_table(p.value)[level_index(vpn, p.level)];
+            p.value = *p.entry;
+        }
+        assert(level_order(p.level) <= part);
+        atomic_store_rel(p.entry, leaf_make(f, pfn, perm, p.level));
+        vpn += 1ul << level_order(p.level);
+        pfn += 1ul << level_order(p.level);
+    }
+}
+
+static void page_push(struct page_list *l, u64 *page) {
+    /* A walker may still come here until the flush: a page-aligned pointer is a not-present entry in every format. */
+    atomic_store_rel(&page[0], (u64)l->head);
+    l->head = page;
+}
+
+/* Takes the table below an unlinked entry of `level` with everything under it. */
+static void tables_collect(u64 link, unsigned level, struct page_list *freed) {
+    struct {
+        u64 *table;
+        unsigned next;
+    } stack[LEVELS];
+    stack[level].table = entry_table(link);
+    stack[level].next = 0;
+    for (unsigned top = level; top <= level;) { /* stack[l]: a table with entries of level l - 1 */
+        u64 *table = stack[top].table;
+        unsigned i = stack[top].next++;
+        if (top == 1 || i == ENTRIES) {
+            page_push(freed, table);
+            top++;
+        } else if (entry_is_link(table[i], top - 1)) {
+            top--;
+            stack[top].table = entry_table(table[i]);
+            stack[top].next = 0;
+        }
+    }
+}
+
+bool ptab_unmap(struct ptab *t, u64 vpn, unsigned order, unsigned keep_perm, struct page_list *freed) {
+    const struct ptab_format *f = &formats[t->kind];
+    bool changed = false, keep = keep_perm & PERM_MEM_R;
+    if (!t->root.v)
+        return false;
+    for (u64 end = vpn + (1ul << order); vpn < end;) {
+        struct place p = place_find(t, vpn, order);
+        if (keep)
+            while (entry_is_link(p.value, p.level)) {
+                p.level--;
+                p.entry = &entry_table(p.value)[level_index(vpn, p.level)];
+                p.value = *p.entry;
+            }
+        if (entry_is_link(p.value, p.level)) {
+            atomic_store_rel(p.entry, 0);
+            tables_collect(p.value, p.level, freed);
+            changed = true;
+        } else if (entry_is_leaf(p.value, p.level)) {
+            assert(level_order(p.level) <= order); /* ptab_reserve has split what is larger */
+            unsigned perm = leaf_perm(f, p.value);
+            if (perm & ~keep_perm) {
+                atomic_store_rel(p.entry, leaf_make(f, entry_pfn(p.value), perm & keep_perm, p.level));
+                changed = true;
+            }
+        }
+        vpn += place_extent(&p, vpn, end - vpn);
+    }
+    return changed;
+}
+
+bool ptab_lookup(const struct ptab *t, u64 vpn, u64 *pfn, unsigned *perm) {
+    if (!t->root.v || vpn >> level_order(LEVELS))
+        return false;
+    struct place p = place_find(t, vpn, 0);
+    if (!entry_is_leaf(p.value, p.level))
+        return false;
+    u64 size = 1ul << level_order(p.level);
+    *pfn = (entry_pfn(p.value) & ~(size - 1)) + (vpn & (size - 1));
+    *perm = leaf_perm(&formats[t->kind], p.value);
+    return true;
+}
+
+void ptab_free(struct ptab *t) {
+    struct page_list freed = {0};
+    if (!t->root.v)
+        return;
+    u64 *root = root_table(t);
+    for (unsigned i = 0; i < formats[t->kind].root_entries; i++)
+        if (entry_is_link(root[i], LEVELS - 1))
+            tables_collect(root[i], LEVELS - 1, &freed);
+    page_push(&freed, root);
+    t->root = PADDR(0);
+    ptab_pages_free(&freed, t->account);
+}
+
+void ptab_pages_free(struct page_list *l, struct account *a) {
+    while (l->head) {
+        u64 *page = l->head;
+        l->head = (void *)page[0];
+        kmem_pages_free(a, page, 0);
+    }
+}

@@ -1,0 +1,358 @@
+#include "arch/svm.h"
+#include "arch/assert.h"
+#include "arch/insn.h"
+#include "arch/mem.h"
+#include "arch/vcpu_vendor.h"
+#include "core/core.h"
+#include "core/klog.h"
+#include "core/pd.h"
+
+#define MSR_MCG_STATUS 0x17a
+#define MSR_EFER       0xc0000080
+#define MSR_TSC_AUX    0xc0000103
+#define MSR_VM_CR      0xc0010114 /* APM vol 2 15.30.1 */
+#define VM_CR_SVMDIS   (1ul << 4)
+#define MSR_VM_HSAVE   0xc0010117
+#define CR4_PKE        (1ul << 22)
+#define DR7_GD         (1ul << 13)
+
+struct svm_cpu {
+    paddr_t host_vmcb; /* the VMLOAD part of the host's state */
+    u64 tsc_aux;
+    struct vcpu *owner; /* whose DR0-3 and PKRU are in the registers: neither kernel nor threads can read or use them */
+    bool ready;
+    bool flush_all; /* a new generation of ASIDs began and VMRUN has not flushed yet */
+};
+static struct svm_cpu svm_cpus[ABI_MAX_CPUS];
+struct svm_features svm;
+static struct slab_cache vcpu_cache = SLAB_CACHE(struct vcpu);
+/* Shared by all guests: every MSR exits but those that VMLOAD and VMSAVE switch; every port exits; a nested table that maps nothing. */
+static void *msrpm, *iopm_all, *npt_empty;
+#define MSRPM_ORDER 1
+#define IOPM_ORDER  2
+
+static inline bool bit(u32 reg, unsigned n) { return reg >> n & 1; }
+
+static const char *svm_missing(void) {
+    if (cpuid(0x80000000, 0).a < 0x8000000a || !bit(cpuid(0x80000001, 0).c, 2))
+        return "the CPU has no AMD-V (VT-x is not supported yet); in QEMU use -cpu max";
+    if (rdmsr(MSR_VM_CR) & VM_CR_SVMDIS)
+        return "AMD-V is disabled by the firmware; switch SVM on in its setup";
+    if (!bit(cpuid(0x8000000a, 0).d, 0))
+        return "the CPU's AMD-V has no nested paging, which is required";
+    return NULL;
+}
+
+void svm_features_read(struct svm_features *f) {
+    struct cpuid_regs l1 = cpuid(1, 0), l7 = cpuid(7, 0), x1 = cpuid(0x80000001, 0), rev = cpuid(0x8000000a, 0);
+    u32 phys = cpuid(0x80000008, 0).a & 0xff;
+    f->asid_count = rev.b;
+    f->nrip = bit(rev.d, 3);
+    f->flush_asid = bit(rev.d, 6);
+    f->mca = bit(l1.d, 14);
+    f->tsc_aux = bit(x1.d, 27) || bit(l7.c, 22);
+    f->pku = bit(l7.c, 3);
+    f->xsave = bit(l1.c, 26) && bit(l1.c, 27);
+    f->xcr0 = f->xsave ? xgetbv(0) : 1;
+    f->cr3_mbz = ~0ul << (phys >= 32 && phys <= 52 ? phys : 36);
+    u64 cr4 = 0x7ff; /* VME to OSXMMEXCPT */
+    const struct { u32 reg, from; u8 to; } optional[] = {
+        {l7.c, 2, 11} /* UMIP */,  {l7.c, 16, 12} /* LA57 */, {l7.b, 0, 16} /* FSGSBASE */, {l1.c, 17, 17} /* PCIDE */,
+        {l1.c, 26, 18} /* OSXSAVE */, {l7.b, 7, 20} /* SMEP */, {l7.b, 20, 21} /* SMAP */, {l7.c, 3, 22} /* PKE */,
+        {l7.c, 7, 23} /* CET */,
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(optional); i++)
+        cr4 |= (u64)bit(optional[i].reg, optional[i].from) << optional[i].to;
+    f->cr4_mbz = ~cr4;
+    f->efer_mbz = ~(EFER_SVME | (bit(x1.d, 11) ? EFER_SCE : 0) | (bit(x1.d, 20) ? EFER_NXE : 0) |
+                    (bit(x1.d, 29) ? EFER_LME | EFER_LMA : 0) | (bit(x1.d, 25) ? EFER_FFXSR : 0) | (bit(x1.c, 17) ? EFER_TCE : 0));
+}
+
+/* MSR permission map, APM vol 2 15.11: two bits (read, write) per MSR; three ranges of 0x2000 MSRs, 0x800 bytes each. */
+static void msrpm_pass(u8 *map, u32 msr) {
+    u32 n = (msr & 0x1fff) + (msr >= 0xc0010000 ? 0x4000 : msr >= 0xc0000000 ? 0x2000 : 0);
+    map[n >> 2] &= (u8) ~(3u << (n & 3) * 2);
+}
+
+static bool shared_init(void) {
+    /* SYSENTER_CS ESP EIP, STAR LSTAR CSTAR SFMASK, FS_BASE GS_BASE KERNEL_GS_BASE */
+    static const u32 pass[] = {0x174, 0x175, 0x176, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102};
+    svm_features_read(&svm);
+    msrpm = kmem_pages_alloc(&kernel_account, MSRPM_ORDER);
+    iopm_all = kmem_pages_alloc(&kernel_account, IOPM_ORDER);
+    npt_empty = kmem_pages_alloc(&kernel_account, 0);
+    if (!msrpm || !iopm_all || !npt_empty)
+        return false;
+    memset(msrpm, 0xff, PAGE_SIZE << MSRPM_ORDER);
+    memset(iopm_all, 0xff, PAGE_SIZE << IOPM_ORDER);
+    for (unsigned i = 0; i < ARRAY_SIZE(pass); i++)
+        msrpm_pass(msrpm, pass[i]);
+    return true;
+}
+
+static bool svm_cpu_init(struct cpu *c) {
+    struct svm_cpu *s = &svm_cpus[c->id];
+    void *hsave = kmem_pages_alloc(&kernel_account, 0), *host = kmem_pages_alloc(&kernel_account, 0);
+    bool ok = hsave && host && (npt_empty || shared_init());
+    if (!ok) {
+        klog("vcpu: CPU %u: not enough kernel memory for virtual machines\n", c->id);
+        return false;
+    }
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
+    wrmsr(MSR_VM_HSAVE, arch_ptr_phys(hsave).v);
+    s->host_vmcb = arch_ptr_phys(host);
+    svm_host_save(s->host_vmcb.v);
+    s->tsc_aux = svm.tsc_aux ? rdmsr(MSR_TSC_AUX) : 0;
+    c->guest_flush_gen = 1; /* a new vCPU has 0: no ASID yet */
+    c->next_asid = 0;       /* the first guest begins generation 2 with a flush of whatever was here before us */
+    atomic_store_rel(&s->ready, true);
+    if (c->id == 0)
+        klog("vcpu: AMD-V, nested paging, %u ASIDs%s%s\n", svm.asid_count, svm.nrip ? ", next RIP" : "",
+             svm.flush_asid ? ", flush by ASID" : "");
+    return true;
+}
+
+static enum abi_status svm_init(struct ec *ec) {
+    if (!atomic_load_acq(&svm_cpus[ec->cpu].ready))
+        return NOVA_BAD_FTR;
+    struct vcpu *v = slab_alloc(&vcpu_cache, &ec->pd->account);
+    if (!v)
+        return NOVA_BAD_MEM;
+    v->vmcb = kmem_pages_alloc(&ec->pd->account, 0);
+    if (!v->vmcb) {
+        slab_free(&vcpu_cache, &ec->pd->account, v);
+        return NOVA_BAD_MEM;
+    }
+    v->vmcb->msrpm = arch_ptr_phys(msrpm).v;
+    svm_state_init(v);
+    ec->vcpu = v;
+    return NOVA_SUCCESS;
+}
+
+static void svm_fini(struct ec *ec) {
+    struct vcpu *v = ec->vcpu;
+    if (svm_cpus[ec->cpu].owner == v)
+        svm_cpus[ec->cpu].owner = NULL;
+    ec->vcpu = NULL;
+    kmem_pages_free(&ec->pd->account, v->vmcb, 0);
+    slab_free(&vcpu_cache, &ec->pd->account, v);
+}
+
+/* DR0-3 and PKRU move only when another guest comes. */
+static void lazy_registers_load(struct svm_cpu *s, struct vcpu *v) {
+    struct vcpu *old = s->owner;
+    s->owner = v;
+    u64 cr4 = svm.pku ? cr4_read() : 0;
+    if (svm.pku)
+        cr4_write(cr4 | CR4_PKE); /* WRPKRU needs it; no user page is touched until it is off again */
+    if (old) {
+        old->dr[0] = dr0_read(), old->dr[1] = dr1_read(), old->dr[2] = dr2_read(), old->dr[3] = dr3_read();
+        old->pkru = svm.pku ? rdpkru() : 0;
+    }
+    dr0_write(v->dr[0]), dr1_write(v->dr[1]), dr2_write(v->dr[2]), dr3_write(v->dr[3]);
+    if (svm.pku) {
+        wrpkru(v->pkru);
+        cr4_write(cr4);
+    }
+}
+
+/* An ASID of the CPU's present generation whose translations are as young as `gen` of the guest's table. ASIDs are used up one
+ * after the other; the next generation begins with a flush of all of them. */
+static void asid_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, u64 gen) {
+    if (unlikely(v->asid_gen != c->guest_flush_gen || v->tlb_gen != gen)) {
+        if (v->asid_gen == c->guest_flush_gen && svm.flush_asid) {
+            v->flush = true;
+        } else {
+            if (c->next_asid == 0 || c->next_asid >= svm.asid_count) {
+                c->next_asid = 1;
+                c->guest_flush_gen++;
+                s->flush_all = true;
+            }
+            v->vmcb->asid = c->next_asid++;
+            v->asid_gen = c->guest_flush_gen;
+        }
+        v->tlb_gen = gen;
+    }
+    v->vmcb->tlb_control = s->flush_all ? SVM_TLB_FLUSH_ALL : v->flush ? SVM_TLB_FLUSH_ASID : 0;
+}
+
+static void entry_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, struct pd *pd) {
+    struct vmcb *b = v->vmcb;
+    void *iopm = atomic_load_acq(&pd->guest_pio_bitmap);
+    b->iopm = arch_ptr_phys(iopm ? iopm : iopm_all).v;
+    u64 root = atomic_load_acq(&pd->guest.root.v);
+    b->n_cr3 = root ? root : arch_ptr_phys(npt_empty).v;
+    asid_prepare(c, s, v, atomic_load_acq(&pd->guest_gen));
+    b->exc = v->exc | 1u << VEC_AC | 1u << VEC_DB | 1u << VEC_MC;
+    b->misc1 = v->ctrl[0] | (u32)SVM_MISC1_FORCED;
+    b->misc2 = v->ctrl[1] | SVM_MISC2_FORCED;
+    b->int_ctl &= SVM_INT_TPR | SVM_INT_V_MASKING;
+    if (v->irq_window) {
+        b->misc1 |= SVM_MISC1_VINTR;
+        b->int_ctl |= SVM_INT_WINDOW;
+    }
+    if (v->nmi_window)
+        b->misc1 |= SVM_MISC1_IRET;
+    b->eventinj = v->inj;
+    if (SVM_EVENT_TYPE(v->inj) == SVM_EVENT_SOFT)
+        b->nrip = b->rip; /* where INT returns to: with next-RIP save VMRUN takes it from here, without from RIP */
+    if (unlikely(s->owner != v))
+        lazy_registers_load(s, v);
+}
+
+/* GIF 0: registers that host code sees, too, are the guest's from here to the exit. */
+static void world_switch(struct svm_cpu *s, struct vcpu *v, struct uregs *regs) {
+    bool xcr0 = svm.xsave && v->xcr0 != svm.xcr0, aux = svm.tsc_aux && v->tsc_aux != s->tsc_aux;
+    if (xcr0)
+        xsetbv(0, v->xcr0);
+    if (aux)
+        wrmsr(MSR_TSC_AUX, v->tsc_aux);
+    svm_world_switch(arch_ptr_phys(v->vmcb).v, s->host_vmcb.v, regs);
+    if (aux)
+        wrmsr(MSR_TSC_AUX, s->tsc_aux);
+    if (xcr0)
+        xsetbv(0, svm.xcr0);
+}
+
+/* What became of the injected event, and which one is to be injected next unless the VMM decides otherwise. A software interrupt or
+ * breakpoint of the guest's own is not: its instruction runs again. */
+static void injection_settle(struct vcpu *v) {
+    u64 ev = v->vmcb->exitintinfo & (0xfffffffful << 32 | 0x80000fff), mine = v->inj;
+    v->inj = v->interrupted = 0;
+    if (!(ev & SVM_EVENT_VALID)) {
+        if ((mine & SVM_EVENT_VALID) && SVM_EVENT_TYPE(mine) == SVM_EVENT_NMI)
+            v->nmi_masked = true;
+        return;
+    }
+    unsigned type = SVM_EVENT_TYPE(ev), vec = SVM_EVENT_VECTOR(ev);
+    bool own_insn = type == SVM_EVENT_SOFT || (type == SVM_EVENT_EXC && (vec == 3 || vec == 4));
+    v->interrupted = ev;
+    if (!own_insn || (u32)ev == (u32)mine)
+        v->inj = ev;
+}
+
+/* XSETBV, exited before any effect; legal values only, all else is #GP (APM vol 4 "XSETBV"). */
+static void xsetbv_emulate(struct vcpu *v, const struct uregs *r) {
+    struct vmcb *b = v->vmcb;
+    u64 value = r->rdx << 32 | (u32)b->rax;
+    if (b->cpl || (u32)r->rcx || !svm_xcr0_valid(value)) {
+        v->inj = SVM_EVENT(VEC_GP, SVM_EVENT_EXC, SVM_EVENT_ERROR);
+        return;
+    }
+    v->xcr0 = value;
+    b->rip = svm.nrip ? b->nrip : b->rip + 3;
+    b->int_shadow = 0;
+}
+
+/* Exits that the kernel keeps from the VMM unless it asked for them. False: the VMM's. */
+static bool exit_resolve(struct vcpu *v, const struct uregs *r) {
+    struct vmcb *b = v->vmcb;
+    switch (b->exitcode) {
+    case SVM_EXIT_INTR: /* come in when the interrupts are opened, below */
+    case SVM_EXIT_NMI:
+        return true;
+    case SVM_EXIT_EXC + VEC_DB:
+        if (v->exc & 1u << VEC_DB)
+            return false;
+        b->dr7 &= ~DR7_GD; /* as delivery does; DR6 is up to date (15.12.2) */
+        v->inj = SVM_EVENT(VEC_DB, SVM_EVENT_EXC, 0);
+        return true;
+    case SVM_EXIT_EXC + VEC_AC:
+        if (v->exc & 1u << VEC_AC)
+            return false;
+        v->inj = SVM_EVENT(VEC_AC, SVM_EVENT_EXC, SVM_EVENT_ERROR);
+        return true;
+    case SVM_EXIT_EXC + VEC_MC:
+        klog("vcpu: machine check while a guest ran; the guest gets it\n");
+        if (svm.mca)
+            wrmsr(MSR_MCG_STATUS, 0); /* MCIP: another one would shut the CPU down */
+        if (v->exc & 1u << VEC_MC)
+            return false;
+        v->inj = SVM_EVENT(VEC_MC, SVM_EVENT_EXC, 0);
+        return true;
+    case SVM_EXIT_XSETBV:
+        if (v->ctrl[1] & SVM_MISC2_XSETBV)
+            return false;
+        xsetbv_emulate(v, r);
+        return true;
+    case SVM_EXIT_STGI:
+        if (v->ctrl[1] & SVM_MISC2_STGI)
+            return false;
+        break;
+    case SVM_EXIT_INVLPGA:
+        if (v->ctrl[0] & SVM_MISC1_INVLPGA)
+            return false;
+        break;
+    default:
+        return false;
+    }
+    v->inj = SVM_EVENT(VEC_UD, SVM_EVENT_EXC, 0); /* the guest's EFER has no SVME as far as it can see */
+    return true;
+}
+
+static struct ec *exit_dispatch(struct cpu *c, struct ec *ec, struct vcpu *v) {
+    u64 code = v->vmcb->exitcode;
+    if (exit_resolve(v, &ec->regs)) {
+        (void)arch_preempt_pending(); /* also ends a guest whose exception delivery never does: no INTR exit comes in between */
+        return core_resume(c);
+    }
+    if (code == SVM_EXIT_NPF) {
+        ec->fault_addr = v->vmcb->exitinfo2;
+        return core_vmexit(c, EVT_SVM_NPF);
+    }
+    if (unlikely(code >= 0xa0)) {
+        klog("vcpu: exit code %lx has no event\n", code);
+        ec_kill(c, ec, "exit code outside the table");
+        return core_resume(c);
+    }
+    if (code == SVM_EXIT_IRET)
+        v->nmi_masked = false; /* one instruction early: IRET itself has not run */
+    return core_vmexit(c, (unsigned)code);
+}
+
+static struct ec *svm_run(struct cpu *c) {
+    struct ec *ec = c->ec;
+    struct vcpu *v = ec->vcpu;
+    struct svm_cpu *s = &svm_cpus[c->id];
+    if (unlikely(v->check)) {
+        if (!svm_state_valid(v))
+            return core_vmexit(c, EVT_SVM_INVALID);
+        v->check = false;
+    }
+    if (unlikely(v->nmi_window && !v->nmi_masked && !v->inj)) { /* open already; the hardware cannot tell */
+        v->interrupted = v->vmcb->exitinfo1 = v->vmcb->exitinfo2 = 0;
+        return core_vmexit(c, SVM_EXIT_IRET);
+    }
+    /* A shootdown bumps guest_gen and then looks for our guest_space; we show it and then look at guest_gen: one sees the other. If
+     * it saw us, its hazard bit is set before its IPI, which leads to an INTR exit when it comes after the check below. */
+    atomic_store_rel(&c->guest_space, ec->pd);
+    atomic_fence();
+    entry_prepare(c, s, v, ec->pd);
+    clgi();
+    if (unlikely(atomic_load_acq(&c->hazard) || atomic_load_acq(&ec->hazard))) {
+        stgi();
+        atomic_store_rel(&c->guest_space, NULL);
+        return core_resume(c);
+    }
+    world_switch(s, v, &ec->regs);
+    stgi();
+    atomic_store_rel(&c->guest_space, NULL);
+    if (unlikely((u32)v->vmcb->exitcode == ~0u)) { /* 64-bit -1; one emulator writes 32 bits only */
+        v->check = true;
+        return core_vmexit(c, EVT_SVM_INVALID);
+    }
+    s->flush_all = v->flush = false;
+    injection_settle(v);
+    return exit_dispatch(c, ec, v);
+}
+
+const struct vcpu_vendor svm_vendor = {
+    .feature = HIP_SVM,
+    .missing = svm_missing,
+    .cpu_init = svm_cpu_init,
+    .init = svm_init,
+    .fini = svm_fini,
+    .get = svm_get,
+    .set = svm_set,
+    .run = svm_run,
+};

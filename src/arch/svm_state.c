@@ -1,0 +1,326 @@
+#include "arch/cpu.h"
+#include "arch/svm.h"
+#include "core/abi.h"
+#include "core/ec.h"
+
+/* The VMM can write its UTCB while we read it: what is judged is read once. */
+#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+
+#define CR0_PE (1ul << 0)
+#define CR0_NW (1ul << 29)
+#define CR0_CD (1ul << 30)
+#define CR0_PG (1ul << 31)
+#define CR4_PAE (1ul << 5)
+#define AR_P        0x80
+#define AR_L        0x200
+#define AR_DB       0x400
+#define AR_UNUSABLE 0x1000
+#define HIGH_HALF   (~0ul << 32)
+
+void svm_state_init(struct vcpu *v) { /* what reset leaves, APM vol 2 14.1.3; the VMM writes the rest at STARTUP */
+    struct vmcb *b = v->vmcb;
+    b->int_ctl = SVM_INT_V_MASKING;
+    b->np_enable = 1;
+    b->efer = EFER_SVME;
+    b->rflags = RFLAGS_RESERVED1;
+    b->dr6 = 0xffff0ff0;
+    b->dr7 = 0x400;
+    b->g_pat = 0x0007040600070406;
+    v->xcr0 = 1;
+    v->check = true; /* not valid before the VMM has set the VMRUN intercept */
+}
+
+static inline void seg_get(struct abi_seg *s, const struct vmcb_seg *b) {
+    s->sel = b->sel;
+    s->ar = (u16)((b->attrib & 0xfff) | (b->attrib & AR_P ? 0 : AR_UNUSABLE));
+    s->limit = b->limit;
+    s->base = b->base;
+}
+
+static inline void seg_set(struct vmcb_seg *b, const struct abi_seg *s) {
+    u16 ar = READ_ONCE(s->ar);
+    b->sel = s->sel;
+    b->attrib = ar & AR_UNUSABLE ? 0 : ar & 0xfff;
+    b->limit = s->limit;
+    b->base = s->base;
+}
+
+static inline void table_get(struct abi_seg *s, const struct vmcb_seg *b) {
+    s->sel = s->ar = 0;
+    s->limit = b->limit;
+    s->base = b->base;
+}
+
+static inline void table_set(struct vmcb_seg *b, const struct abi_seg *s) {
+    b->limit = s->limit;
+    b->base = s->base;
+}
+
+/* Length of the intercepted instruction, 0 where the CPU does not tell. */
+static u64 inst_len(const struct vmcb *b, unsigned event) {
+    u64 next = event == SVM_EXIT_IO ? b->exitinfo2 : svm.nrip && event > SVM_EXIT_VINTR && event < 0xa0 ? b->nrip : b->rip;
+    u64 len = next - b->rip;
+    return len <= 15 ? len : 0;
+}
+
+static void segments_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
+    if (mtd & MTD_DS_ES) {
+        seg_get(&s->ds, &b->ds);
+        seg_get(&s->es, &b->es);
+    }
+    if (mtd & MTD_FS_GS) {
+        seg_get(&s->fs, &b->fs);
+        seg_get(&s->gs, &b->gs);
+    }
+    if (mtd & MTD_CS_SS) {
+        seg_get(&s->cs, &b->cs);
+        seg_get(&s->ss, &b->ss);
+        s->ss.ar = (u16)((s->ss.ar & ~0x60) | b->cpl << 5); /* SYSRET and friends leave SS.DPL alone; VT-x and the ABI have CPL there */
+    }
+    if (mtd & MTD_TR) {
+        seg_get(&s->tr, &b->tr);
+        s->tr.ar |= 2; /* a loaded TSS is busy, whatever the cached attributes say */
+    }
+    if (mtd & MTD_LDTR)
+        seg_get(&s->ldtr, &b->ldtr);
+    if (mtd & MTD_GDTR)
+        table_get(&s->gdtr, &b->gdtr);
+    if (mtd & MTD_IDTR)
+        table_get(&s->idtr, &b->idtr);
+}
+
+static void system_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
+    if (mtd & MTD_CR) {
+        s->cr0 = b->cr0, s->cr2 = b->cr2, s->cr3 = b->cr3, s->cr4 = b->cr4;
+        s->cr8 = b->int_ctl & 0xf;
+    }
+    if (mtd & MTD_DR)
+        s->dr7 = b->dr7;
+    if (mtd & MTD_SYSENTER)
+        s->sysenter_cs = b->sysenter_cs, s->sysenter_rsp = b->sysenter_esp, s->sysenter_rip = b->sysenter_eip;
+    if (mtd & MTD_TSC) {
+        s->tsc_value = arch_clock() + b->tsc_offset;
+        s->tsc_offset = b->tsc_offset;
+    }
+    if (mtd & MTD_EFER)
+        s->efer = b->efer & ~EFER_SVME;
+}
+
+static void extensions_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
+    const struct vmcb *b = v->vmcb;
+    if (mtd & MTD_PDPTE) /* not in the VMCB: the CPU walks them with the rest of the guest's tables */
+        s->pdpte[0] = s->pdpte[1] = s->pdpte[2] = s->pdpte[3] = 0;
+    if (mtd & MTD_SYSCALL) {
+        s->star = b->star, s->lstar = b->lstar, s->cstar = b->cstar, s->sfmask = b->sfmask;
+        s->kernel_gs_base = b->kernel_gs_base;
+    }
+    if (mtd & MTD_TPR) {
+        s->tpr = (u32)(b->int_ctl & 0xf) << 4;
+        s->tpr_threshold = (u32)v->tpr_threshold;
+    }
+    if (mtd & MTD_TSC_AUX)
+        s->tsc_aux = v->tsc_aux;
+    if (mtd & MTD_XSAVE) {
+        s->xcr0 = v->xcr0;
+        s->xss = 0;
+    }
+    if (mtd & MTD_PAT)
+        s->pat = b->g_pat;
+    if (mtd & MTD_MASKS) {
+        s->cr0_mask = b->cr & SVM_CR0_WRITE ? ~0ul : 0;
+        s->cr4_mask = b->cr & SVM_CR4_WRITE ? ~0ul : 0;
+        s->exc_intercepts = v->exc;
+    }
+}
+
+void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
+    struct vcpu *v = ec->vcpu;
+    const struct vmcb *b = v->vmcb;
+    const struct uregs *r = &ec->regs;
+    struct abi_state *s = &u->state;
+    bool exited = event < EVT_SVM_INVALID; /* else nothing ran: no qualification, and the pending injection is still ours */
+    if (mtd & MTD_ACDB)
+        s->rax = b->rax, s->rcx = r->rcx, s->rdx = r->rdx, s->rbx = r->rbx;
+    if (mtd & MTD_BSD)
+        s->rbp = r->rbp, s->rsi = r->rsi, s->rdi = r->rdi;
+    if (mtd & MTD_RSP)
+        s->rsp = b->rsp;
+    if (mtd & MTD_RIP) {
+        s->rip = b->rip;
+        s->inst_len = inst_len(b, event);
+    }
+    if (mtd & MTD_RFLAGS)
+        s->rflags = b->rflags;
+    if (mtd & (MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR | MTD_LDTR | MTD_GDTR | MTD_IDTR))
+        segments_get(s, b, mtd);
+    if (mtd & (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER))
+        system_get(s, b, mtd);
+    if (mtd & MTD_QUAL) {
+        s->qual[0] = exited ? b->exitinfo1 : 0;
+        s->qual[1] = exited ? b->exitinfo2 : 0;
+    }
+    if (mtd & MTD_INJ) {
+        u64 inj = exited ? v->interrupted : v->inj;
+        s->inj_info = (u32)inj;
+        s->inj_error = (u32)(inj >> 32);
+        if (exited)
+            v->inj = 0; /* the VMM knows it now and decides; who does not ask for INJ has it injected again */
+    }
+    if (mtd & MTD_STA) {
+        s->intr_state = b->int_shadow & 1;
+        s->actv_state = 0;
+    }
+    if (mtd & MTD_R8_R15) {
+        s->r8 = r->r8, s->r9 = r->r9, s->r10 = r->r10, s->r11 = r->r11;
+        s->r12 = r->r12, s->r13 = r->r13, s->r14 = r->r14, s->r15 = r->r15;
+    }
+    if (mtd & ABI_MTD_EXT)
+        extensions_get(s, v, mtd);
+}
+
+static void segments_set(struct vmcb *b, const struct abi_state *s, u32 mtd) {
+    if (mtd & MTD_DS_ES) {
+        seg_set(&b->ds, &s->ds);
+        seg_set(&b->es, &s->es);
+    }
+    if (mtd & MTD_FS_GS) {
+        seg_set(&b->fs, &s->fs);
+        seg_set(&b->gs, &s->gs);
+    }
+    if (mtd & MTD_CS_SS) {
+        seg_set(&b->cs, &s->cs);
+        seg_set(&b->ss, &s->ss);
+        b->cpl = b->ss.attrib >> 5 & 3;
+    }
+    if (mtd & MTD_TR)
+        seg_set(&b->tr, &s->tr);
+    if (mtd & MTD_LDTR)
+        seg_set(&b->ldtr, &s->ldtr);
+    if (mtd & MTD_GDTR)
+        table_set(&b->gdtr, &s->gdtr);
+    if (mtd & MTD_IDTR)
+        table_set(&b->idtr, &s->idtr);
+}
+
+static void system_set(struct vmcb *b, const struct abi_state *s, u32 mtd) {
+    if (mtd & MTD_CR) {
+        b->cr0 = s->cr0, b->cr2 = s->cr2, b->cr3 = s->cr3, b->cr4 = s->cr4;
+        b->int_ctl = (b->int_ctl & ~SVM_INT_TPR) | (s->cr8 & 0xf);
+    }
+    if (mtd & MTD_DR)
+        b->dr7 = s->dr7;
+    if (mtd & MTD_SYSENTER)
+        b->sysenter_cs = s->sysenter_cs, b->sysenter_esp = s->sysenter_rsp, b->sysenter_eip = s->sysenter_rip;
+    if (mtd & MTD_TSC)
+        b->tsc_offset += s->tsc_offset;
+    if (mtd & MTD_EFER)
+        b->efer = s->efer | EFER_SVME;
+}
+
+static void refuse(struct vcpu *v, u32 mtd_bit, bool bad) {
+    v->refused = bad ? v->refused | mtd_bit : v->refused & ~mtd_bit;
+}
+
+/* What 15.20 calls illegal; types 5 and 6 exist on VT-x only: INT1, INT3 and INTO are exceptions here. */
+static void inject_set(struct vcpu *v, u32 info, u32 error) {
+    unsigned vec = info & 0xff, type = info >> 8 & 7;
+    v->irq_window = info & INJ_IRQ_WINDOW;
+    v->nmi_window = info & INJ_NMI_WINDOW;
+    v->inj = 0;
+    bool valid = info & INJ_VALID;
+    if (type == 5 || type == 6)
+        type = SVM_EVENT_EXC;
+    if (valid)
+        v->inj = SVM_EVENT(vec, type, (info & INJ_ERROR) | (u64)error << 32);
+    refuse(v, MTD_INJ, valid && (type == 1 || type == 7 || (type == SVM_EVENT_EXC && (vec == 2 || vec > 31))));
+}
+
+bool svm_xcr0_valid(u64 x) { /* SDM vol 1 13.3 "Enabling the XSAVE Feature Set", the same on AMD */
+    u64 avx512 = x & 0xe0, mpx = x & 0x18;
+    return (x & 1) && !(x & ~svm.xcr0) && (!(x & 4) || (x & 2)) && (!avx512 || (avx512 == 0xe0 && (x & 4))) && (!mpx || mpx == 0x18);
+}
+
+static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
+    struct vmcb *b = v->vmcb;
+    if (mtd & MTD_SYSCALL) {
+        b->star = s->star, b->lstar = s->lstar, b->cstar = s->cstar, b->sfmask = s->sfmask;
+        b->kernel_gs_base = s->kernel_gs_base;
+    }
+    if (mtd & MTD_TPR) {
+        b->int_ctl = (b->int_ctl & ~SVM_INT_TPR) | (s->tpr >> 4 & 0xf);
+        v->tpr_threshold = s->tpr_threshold & 0xf; /* no such thing here: a guest that changes its CR8 leaves */
+        b->cr = v->tpr_threshold ? b->cr | SVM_CR8_WRITE : b->cr & ~(u32)SVM_CR8_WRITE;
+    }
+    if (mtd & MTD_TSC_AUX) {
+        v->tsc_aux = READ_ONCE(s->tsc_aux);
+        refuse(v, MTD_TSC_AUX, v->tsc_aux >> 32 || (v->tsc_aux && !svm.tsc_aux));
+    }
+    if (mtd & MTD_XSAVE) {
+        v->xcr0 = READ_ONCE(s->xcr0);
+        /* No supervisor state is offered: guests cannot write XSS (its MSR is intercepted), so it is 0 on both sides. */
+        refuse(v, MTD_XSAVE, READ_ONCE(s->xss) || (v->xcr0 != 1 && !svm_xcr0_valid(v->xcr0)));
+    }
+    if (mtd & MTD_PAT)
+        b->g_pat = s->pat;
+    if (mtd & MTD_MASKS) {
+        v->exc = s->exc_intercepts;
+        b->cr = (b->cr & ~(u32)(SVM_CR0_WRITE | SVM_CR4_WRITE)) | (s->cr0_mask ? SVM_CR0_WRITE : 0) | (s->cr4_mask ? SVM_CR4_WRITE : 0);
+    }
+}
+
+void svm_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {
+    struct vcpu *v = ec->vcpu;
+    struct vmcb *b = v->vmcb;
+    struct uregs *r = &ec->regs;
+    const struct abi_state *s = &u->state;
+    if (mtd & MTD_ACDB)
+        b->rax = s->rax, r->rcx = s->rcx, r->rdx = s->rdx, r->rbx = s->rbx;
+    if (mtd & MTD_BSD)
+        r->rbp = s->rbp, r->rsi = s->rsi, r->rdi = s->rdi;
+    if (mtd & MTD_RSP)
+        b->rsp = s->rsp;
+    if (mtd & MTD_RIP)
+        b->rip = s->rip;
+    if (mtd & MTD_RFLAGS)
+        b->rflags = s->rflags | RFLAGS_RESERVED1;
+    if (mtd & (MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR | MTD_LDTR | MTD_GDTR | MTD_IDTR))
+        segments_set(b, s, mtd);
+    if (mtd & (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER))
+        system_set(b, s, mtd);
+    if (mtd & MTD_CTRL)
+        v->ctrl[0] = s->ctrl[0], v->ctrl[1] = s->ctrl[1];
+    if (mtd & MTD_INJ)
+        inject_set(v, READ_ONCE(s->inj_info), s->inj_error);
+    if (mtd & MTD_STA)
+        b->int_shadow = s->intr_state & 3 ? 1 : 0; /* after STI, after MOV SS: one shadow */
+    if (mtd & MTD_R8_R15) {
+        r->r8 = s->r8, r->r9 = s->r9, r->r10 = s->r10, r->r11 = s->r11;
+        r->r12 = s->r12, r->r13 = s->r13, r->r14 = s->r14, r->r15 = s->r15;
+    }
+    if (mtd & ABI_MTD_EXT)
+        extensions_set(v, s, mtd);
+    if (mtd & (MTD_CS_SS | MTD_CR | MTD_DR | MTD_EFER | MTD_CTRL | MTD_INJ | ABI_MTD_EXT))
+        v->check = true;
+}
+
+static bool pat_valid(u64 pat) { /* each byte a memory type: 0, 1, 4-7 (APM vol 2 7.8) */
+    for (; pat; pat >>= 8)
+        if ((pat & 0xff) > 7 || (pat & 0xff) == 2 || (pat & 0xff) == 3)
+            return false;
+    return true;
+}
+
+bool svm_state_valid(struct vcpu *v) {
+    struct vmcb *b = v->vmcb;
+    bool paging = b->cr0 & CR0_PG, lme = b->efer & EFER_LME;
+    b->efer = paging && lme ? b->efer | EFER_LMA : b->efer & ~EFER_LMA;
+    if (v->refused || !(v->ctrl[1] & SVM_MISC2_VMRUN))
+        return false;
+    if ((b->cr0 & HIGH_HALF) || (b->cr0 & (CR0_CD | CR0_NW)) == CR0_NW || ((b->dr6 | b->dr7) & HIGH_HALF))
+        return false;
+    if ((b->cr3 & svm.cr3_mbz) || (b->cr4 & svm.cr4_mbz) || (b->efer & svm.efer_mbz) || !pat_valid(b->g_pat))
+        return false;
+    if (!paging || !lme)
+        return true;
+    return (b->cr4 & CR4_PAE) && (b->cr0 & CR0_PE) && (b->cs.attrib & (AR_L | AR_DB)) != (AR_L | AR_DB);
+}

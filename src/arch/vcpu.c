@@ -1,0 +1,77 @@
+#include "arch/vcpu.h"
+#include "arch/assert.h"
+#include "arch/mem.h"
+#include "arch/vcpu_vendor.h"
+#include "core/cpu.h"
+#include "core/klog.h"
+#include "core/pd.h"
+
+static const struct vcpu_vendor *const vendors[] = {&svm_vendor};
+static const struct vcpu_vendor *vendor; /* written on the boot CPU before the others start; NULL: no vCPUs on this machine */
+
+u32 arch_vcpu_features(void) {
+    for (unsigned i = 0; i < ARRAY_SIZE(vendors); i++)
+        if (!vendors[i]->missing())
+            return vendors[i]->feature;
+    return 0;
+}
+
+bool arch_vcpu_cpu_init(struct cpu *c) {
+    const char *missing = NULL;
+    for (unsigned i = 0; !vendor && i < ARRAY_SIZE(vendors); i++) {
+        missing = vendors[i]->missing();
+        if (!missing)
+            vendor = vendors[i];
+    }
+    if (vendor)
+        return vendor->cpu_init(c);
+    if (c->id == 0)
+        klog("vcpu: no virtual machines on this computer: %s\n", missing);
+    return false;
+}
+
+enum abi_status arch_vcpu_init(struct ec *ec) { return vendor ? vendor->init(ec) : NOVA_BAD_FTR; }
+
+void arch_vcpu_fini(struct ec *ec) { vendor->fini(ec); }
+
+void arch_vcpu_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) { vendor->get(ec, u, mtd, event); }
+
+void arch_vcpu_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) { vendor->set(ec, u, mtd); }
+
+struct ec *arch_vcpu_run(struct cpu *c) { return vendor->run(c); }
+
+/* The map: a bit per port, 1 = exit, in 8 KiB, the same for SVM (whose third page covers accesses that run past port 0xffff;
+ * APM vol 2 15.10.1 "I/O Permissions Map") and VMX. Buddy orders make it four pages. */
+#define MAP_ORDER 2
+#define MAP_BYTES (PAGE_SIZE << MAP_ORDER)
+
+enum abi_status arch_guest_ports(struct pd *pd, unsigned first, unsigned count, bool allow) {
+    assert(first < 0x10000 && count <= 0x10000 - first);
+    u8 *map = pd->guest_pio_bitmap;
+    if (!map) {
+        if (!allow)
+            return NOVA_SUCCESS;
+        map = kmem_pages_alloc(&pd->account, MAP_ORDER);
+        if (!map)
+            return NOVA_BAD_MEM;
+        memset(map, 0xff, MAP_BYTES);
+    }
+    for (unsigned port = first; port < first + count; port++) {
+        if (!(port & 7) && first + count - port >= 8) {
+            map[port >> 3] = allow ? 0 : 0xff;
+            port += 7;
+        } else if (allow) {
+            map[port >> 3] &= (u8) ~(1u << (port & 7));
+        } else {
+            map[port >> 3] |= (u8)(1u << (port & 7));
+        }
+    }
+    atomic_store_rel(&pd->guest_pio_bitmap, (void *)map); /* read by the vendor's run before each entry */
+    return NOVA_SUCCESS;
+}
+
+void arch_guest_ports_free(struct pd *pd) {
+    if (pd->guest_pio_bitmap)
+        kmem_pages_free(&pd->account, pd->guest_pio_bitmap, MAP_ORDER);
+    pd->guest_pio_bitmap = NULL;
+}

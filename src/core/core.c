@@ -1,0 +1,174 @@
+/* The dispatch loop: what every kernel exit goes through. */
+#include "core/core.h"
+#include "arch/assert.h"
+#include "arch/ptab.h"
+#include "arch/vcpu.h"
+#include "core/hypercall.h"
+#include "core/ipc.h"
+#include "core/klog.h"
+#include "core/pd.h"
+#include "core/shoot.h"
+#include "core/sm.h"
+
+struct cpu *cpus[ABI_MAX_CPUS];
+unsigned cpu_count;
+
+/* One kind at a time, in this order; RCU last, when nothing dead can be reached from this CPU any more. */
+static void hazards(struct cpu *c, u32 hz) {
+    if (hz & HZ_SHOOT) {
+        atomic_fetch_and(&c->hazard, ~(u32)HZ_SHOOT);
+        shoot_serve(c);
+    } else if (hz & HZ_INBOX) {
+        atomic_fetch_and(&c->hazard, ~(u32)HZ_INBOX);
+        inbox_drain(c);
+    } else if (hz & HZ_SCHED) {
+        atomic_fetch_and(&c->hazard, ~(u32)HZ_SCHED);
+        sched_yield(c);
+        if (rcu_pending(c))
+            cpu_hazard_set(c, HZ_RCU);
+    } else if (hz & HZ_REAP) {
+        if (!pd_reap(c))
+            atomic_fetch_and(&c->hazard, ~(u32)HZ_REAP);
+    } else {
+        atomic_fetch_and(&c->hazard, ~(u32)HZ_RCU);
+        arch_space_load(c->ec->pd); /* what is loaded now may be freed by a callback */
+        rcu_quiescent(c);
+    }
+}
+
+static bool ec_hazards(struct cpu *c, struct ec *ec) {
+    u32 hz = atomic_load_acq(&ec->hazard);
+    if (hz & EC_HZ_KILL) {
+        ec_kill(c, ec, NULL);
+        return true;
+    }
+    if (hz & EC_HZ_RECALL) {
+        atomic_fetch_and(&ec->hazard, ~(u32)EC_HZ_RECALL);
+        ipc_event(c, ec->kind == EC_VCPU ? EVT_VCPU_RECALL : EVT_THREAD_RECALL);
+        return true;
+    }
+    return false;
+}
+
+static void bases_load(struct cpu *c, struct ec *ec) {
+    if (c->bases_owner)
+        arch_bases_save(&c->bases_owner->bases);
+    c->bases_owner = ec;
+    if (ec)
+        arch_bases_load(&ec->bases);
+}
+
+/* Registers that are not switched at every entry: the FPU and the FS and GS bases have an owner. */
+static void lazy_state_load(struct cpu *c, struct ec *ec) {
+    struct ec *bases = ec->kind == EC_VCPU ? NULL : ec; /* the world switch overwrites them */
+    if (c->bases_owner != bases)
+        bases_load(c, bases);
+    if (!ec->fpu_used) {
+        if (c->fpu_on && c->fpu_owner != ec) {
+            arch_fpu_disable();
+            c->fpu_on = false;
+        }
+        return;
+    }
+    if (!c->fpu_on) {
+        arch_fpu_enable();
+        c->fpu_on = true;
+    }
+    if (c->fpu_owner != ec) {
+        if (c->fpu_owner)
+            arch_fpu_save(c->fpu_owner->fpu);
+        arch_fpu_load(ec->fpu);
+        c->fpu_owner = ec;
+    }
+}
+
+struct ec *core_resume(struct cpu *c) {
+    u32 ignore = 0; /* teardown goes on for one step at every kernel exit, not longer: who runs next has other things to do */
+    rcu_idle_leave(c);
+    for (;;) {
+        u32 hz = atomic_load_acq(&c->hazard) & ~ignore;
+        if (unlikely(hz)) {
+            hazards(c, hz);
+            if ((hz & -hz) == HZ_REAP && c->sc != c->idle_sc)
+                ignore = HZ_REAP;
+            continue;
+        }
+        struct ec *ec = c->ec;
+        switch ((enum ec_cont)ec->cont) {
+        case CONT_USER:
+            if (unlikely(atomic_load_rlx(&ec->hazard)) && ec_hazards(c, ec))
+                continue;
+            arch_space_load(ec->pd);
+            lazy_state_load(c, ec);
+            return ec;
+        case CONT_RECV:
+            ipc_receive(c, ec);
+            break;
+        case CONT_REPLY:
+            ipc_reply_transfer(c, ec);
+            break;
+        case CONT_SYSCALL:
+            hypercall_run(c, ec);
+            break;
+        case CONT_EVENT:
+            ipc_event(c, ec->event);
+            break;
+        case CONT_BLOCKED:
+        case CONT_WAIT:
+            sched_park(c, ec);
+            break;
+        case CONT_DEAD:
+            sched_drop(c);
+            break;
+        case CONT_IDLE:
+            arch_space_load(ec->pd); /* holds on to nobody's tables */
+            if (rcu_pending(c))
+                rcu_quiescent(c);
+            rcu_idle_enter(c);
+            if (atomic_load_acq(&c->hazard)) {
+                rcu_idle_leave(c);
+                ignore = 0;
+                continue;
+            }
+            return ec;
+        }
+    }
+}
+
+struct ec *core_syscall(struct cpu *c) {
+    hypercall_run(c, c->ec);
+    return core_resume(c);
+}
+
+struct ec *core_exception(struct cpu *c, u64 fault_addr) {
+    struct ec *ec = c->ec;
+    assert(ec->kind != EC_IDLE);
+    if (ec->regs.vec == 7 && !ec->fpu_used) { /* #NM: first use */
+        ec->fpu_used = 1;
+        return core_resume(c);
+    }
+    ec->fault_addr = fault_addr;
+    ec->cont = CONT_EVENT;
+    ec->event = (u8)ec->regs.vec;
+    ipc_event(c, (unsigned)ec->regs.vec);
+    return core_resume(c);
+}
+
+struct ec *core_vmexit(struct cpu *c, unsigned event) {
+    c->ec->event = (u8)event;
+    c->ec->cont = CONT_EVENT;
+    ipc_event(c, event);
+    return core_resume(c);
+}
+
+void core_ipi(struct cpu *c) {
+    rcu_idle_leave(c);
+    if (atomic_load_acq(&c->hazard) & HZ_SHOOT)
+        shoot_serve(c);
+    /* everything else waits for core_resume */
+}
+
+void core_timer(struct cpu *c) {
+    rcu_idle_leave(c);
+    sched_timer(c);
+}

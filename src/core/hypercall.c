@@ -1,0 +1,317 @@
+#include "core/hypercall.h"
+#include "arch/assert.h"
+#include "arch/mem.h"
+#include "core/core.h"
+#include "core/ipc.h"
+#include "core/klog.h"
+#include "core/pd.h"
+#include "core/pt.h"
+#include "core/sm.h"
+
+#define ARG_FLAGS(r) ((r)->rdi >> 4 & 0xf)
+
+/* The object behind a selector of ec's PD if it has that type and all of those permissions, else NULL. Valid for this kernel entry. */
+static inline struct kobj *lookup(const struct ec *ec, u64 sel, enum kobj_type type, unsigned perm) {
+    struct cap cap = objtab_lookup(&ec->pd->objtab, sel % ABI_SEL_COUNT);
+    return cap.obj && cap.obj->type == type && (cap.perm & perm) == perm ? cap.obj : NULL;
+}
+#define LOOKUP(ec, sel, TYPE, tag, perm)                                                                               \
+    ({                                                                                                                 \
+        struct kobj *o_ = lookup(ec, sel, TYPE, perm);                                                                 \
+        o_ ? container_of(o_, struct tag, obj) : NULL;                                                                 \
+    })
+
+static u64 arg_sel(const struct uregs *r) { return (r->rdi >> 8) % ABI_SEL_COUNT; }
+
+/* Gives the fresh object its first capability and drops the creator's reference. */
+static enum abi_status publish(struct ec *ec, struct kobj *obj, unsigned perm) {
+    enum abi_status status = space_cap_create(ec->pd, arg_sel(&ec->regs), obj, perm);
+    kobj_put(obj);
+    return status;
+}
+
+static bool slot_taken(const struct ec *ec) { return objtab_lookup(&ec->pd->objtab, arg_sel(&ec->regs)).obj != NULL; }
+
+static enum abi_status sys_call(struct cpu *c, struct ec *ec) {
+    struct pt *pt = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_PT, pt, PERM_PT_CALL);
+    return likely(pt) ? ipc_call(c, pt, ARG_FLAGS(&ec->regs) & HF_CALL_DB) : NOVA_BAD_CAP;
+}
+
+/* Second half of create_pd: the capability range for the new PD; may be restarted. */
+static enum abi_status create_pd_delegate(struct ec *ec) {
+    struct pd *pd = container_of(ec->pending, struct pd, obj);
+    u64 crd = ec->regs.rdx, out;
+    u64 window = CRD_MAKE(CRD_TYPE(crd), 0, 31, 0x1f);
+    enum space_result result = SPACE_DONE;
+    if (CRD_TYPE(crd) != CRD_NULL)
+        result = space_delegate(ec->pd, pd, crd, ITEM_DELEGATE, window, &out, &ec->progress);
+    if (result == SPACE_AGAIN) {
+        ec->cont = CONT_SYSCALL;
+        return NOVA_SUCCESS;
+    }
+    ec->pending = NULL;
+    kobj_put(&pd->obj);
+    ec->progress = (struct space_progress){0};
+    if (result == SPACE_NOMEM) { /* take the new PD back */
+        struct space_progress p = {0};
+        while (space_revoke(ec->pd, CRD_MAKE(CRD_OBJ, arg_sel(&ec->regs), 0, 0x1f), true, &p) == SPACE_AGAIN)
+            ;
+        return NOVA_BAD_MEM;
+    }
+    return NOVA_SUCCESS;
+}
+
+static enum abi_status sys_create_pd(struct ec *ec) {
+    if (ec->pending)
+        return create_pd_delegate(ec);
+    struct cap cap = objtab_lookup(&ec->pd->objtab, ec->regs.rsi % ABI_SEL_COUNT);
+    struct pd *owner = LOOKUP(ec, ec->regs.rsi, KOBJ_PD, pd, PERM_PD_PD);
+    if (!owner || slot_taken(ec))
+        return NOVA_BAD_CAP;
+    struct pd *pd = pd_create(owner);
+    if (!pd)
+        return NOVA_BAD_MEM;
+    kobj_get(&pd->obj);
+    enum abi_status status = publish(ec, &pd->obj, cap.perm);
+    if (status != NOVA_SUCCESS) {
+        kobj_put(&pd->obj);
+        return status;
+    }
+    ec->pending = &pd->obj;
+    ec->progress = (struct space_progress){0};
+    return create_pd_delegate(ec);
+}
+
+static enum abi_status sys_create_ec(struct ec *ec) {
+    const struct uregs *r = &ec->regs;
+    struct pd *pd = LOOKUP(ec, r->rsi, KOBJ_PD, pd, PERM_PD_EC);
+    u64 utcb = r->rdx & ~PAGE_MASK;
+    unsigned cpu = r->rdx & PAGE_MASK;
+    if (!pd)
+        return NOVA_BAD_CAP;
+    if (cpu >= cpu_count || !cpus[cpu])
+        return NOVA_BAD_CPU;
+    if (utcb >= ABI_USER_END)
+        return NOVA_BAD_PAR;
+    if (slot_taken(ec))
+        return NOVA_BAD_CAP;
+    enum ec_kind kind = !utcb ? EC_VCPU : ARG_FLAGS(r) & HF_EC_GLOBAL ? EC_GLOBAL : EC_LOCAL;
+    struct ec *fresh;
+    enum abi_status status = ec_create(pd, kind, cpu, utcb >> PAGE_SHIFT, r->rax, r->r8, &fresh);
+    return status == NOVA_SUCCESS ? publish(ec, &fresh->obj, PERM_EC_ALL) : status;
+}
+
+static enum abi_status sys_create_sc(struct ec *ec) {
+    const struct uregs *r = &ec->regs;
+    struct pd *owner = LOOKUP(ec, r->rsi, KOBJ_PD, pd, PERM_PD_SC);
+    struct ec *target = LOOKUP(ec, r->rdx, KOBJ_EC, ec, PERM_EC_SC);
+    u64 prio = r->rax & 0xff, quantum_us = r->rax >> 12;
+    if (!owner || !target || target->kind == EC_LOCAL)
+        return NOVA_BAD_CAP;
+    if (!prio || prio >= SC_PRIORITIES || !quantum_us)
+        return NOVA_BAD_PAR;
+    if (slot_taken(ec) || !kobj_tryget(&target->obj))
+        return NOVA_BAD_CAP;
+    struct sc *sc = sc_create(owner, target, (unsigned)prio, quantum_us), *none = NULL;
+    kobj_put(&target->obj);
+    if (!sc)
+        return NOVA_BAD_MEM;
+    if (!atomic_cas(&target->sc, &none, sc)) {
+        sc->unbound = true;
+        kobj_put(&sc->obj);
+        return NOVA_BAD_CAP;
+    }
+    kobj_get(&sc->obj);
+    enum abi_status status = publish(ec, &sc->obj, PERM_SC_ALL);
+    if (status == NOVA_SUCCESS)
+        inbox_post(sc->cpu, &sc->ready, INBOX_SC_READY);
+    kobj_put(&sc->obj);
+    return status;
+}
+
+static enum abi_status sys_create_pt(struct ec *ec) {
+    const struct uregs *r = &ec->regs;
+    struct pd *owner = LOOKUP(ec, r->rsi, KOBJ_PD, pd, PERM_PD_PT);
+    struct ec *target = LOOKUP(ec, r->rdx, KOBJ_EC, ec, PERM_EC_PT);
+    if (!owner || !target || target->kind != EC_LOCAL)
+        return NOVA_BAD_CAP;
+    if (!user_ip_ok(r->r8))
+        return NOVA_BAD_PAR;
+    if (slot_taken(ec) || !kobj_tryget(&target->obj))
+        return NOVA_BAD_CAP;
+    struct pt *pt = pt_create(owner, target, (u32)r->rax, r->r8);
+    kobj_put(&target->obj);
+    return pt ? publish(ec, &pt->obj, PERM_PT_ALL) : NOVA_BAD_MEM;
+}
+
+static enum abi_status sys_create_sm(struct ec *ec) {
+    struct pd *owner = LOOKUP(ec, ec->regs.rsi, KOBJ_PD, pd, PERM_PD_SM);
+    if (!owner || slot_taken(ec))
+        return NOVA_BAD_CAP;
+    struct sm *sm = sm_create(owner, ec->regs.rdx);
+    return sm ? publish(ec, &sm->obj, PERM_SM_ALL) : NOVA_BAD_MEM;
+}
+
+static enum abi_status sys_revoke(struct ec *ec) {
+    enum space_result result = space_revoke(ec->pd, ec->regs.rsi, ARG_FLAGS(&ec->regs) & HF_REVOKE_SELF, &ec->progress);
+    if (result == SPACE_AGAIN) {
+        ec->cont = CONT_SYSCALL;
+        return NOVA_SUCCESS;
+    }
+    ec->progress = (struct space_progress){0};
+    return result == SPACE_NOMEM ? NOVA_BAD_MEM : NOVA_SUCCESS;
+}
+
+static enum abi_status sys_sm_ctrl(struct cpu *c, struct ec *ec) {
+    const struct uregs *r = &ec->regs;
+    unsigned flags = ARG_FLAGS(r);
+    struct sm *sm = LOOKUP(ec, arg_sel(r), KOBJ_SM, sm, flags & HF_SM_DOWN ? PERM_SM_DN : PERM_SM_UP);
+    if (!sm)
+        return NOVA_BAD_CAP;
+    if (!(flags & HF_SM_DOWN))
+        return sm_up(sm);
+    u64 deadline = r->rsi << 32 | (u32)r->rdx;
+    if (sm->gsi >= 0)
+        gsi_unmask((unsigned)sm->gsi);
+    return sm_down(c, sm, flags & HF_SM_ZERO, deadline); /* for a blocked one, whoever wakes it says */
+}
+
+static enum abi_status sys_assign_gsi(struct ec *ec) {
+    struct uregs *r = &ec->regs;
+    struct sm *sm = LOOKUP(ec, arg_sel(r), KOBJ_SM, sm, 0);
+    if (!sm || sm->gsi < 0)
+        return NOVA_BAD_CAP;
+    u64 pfn;
+    unsigned perm;
+    if (!arch_irq_has_pin((unsigned)sm->gsi) && !(r->rsi < ABI_USER_END && ptab_lookup(&ec->pd->host, r->rsi >> PAGE_SHIFT, &pfn, &perm)))
+        return NOVA_BAD_DEV; /* an MSI needs the device's configuration page, mapped */
+    if (r->rdx >= cpu_count || !cpus[r->rdx])
+        return NOVA_BAD_CPU;
+    u32 addr = 0, data = 0;
+    gsi_assign((unsigned)sm->gsi, (unsigned)r->rdx, &addr, &data);
+    r->rsi = addr;
+    r->rdx = data;
+    return NOVA_SUCCESS;
+}
+
+/* Operations of our own (docs/abi.md, extensions). */
+static enum abi_status sys_extension(struct ec *ec) {
+    struct uregs *r = &ec->regs;
+    struct pd *pd;
+    struct sm *sm;
+    switch (ARG_FLAGS(r)) {
+    case EXT_KMEM_LIMIT:
+        pd = LOOKUP(ec, arg_sel(r), KOBJ_PD, pd, PERM_PD_ALL);
+        if (!pd)
+            return NOVA_BAD_CAP;
+        atomic_store_rlx(&pd->account.limit, r->rsi);
+        return NOVA_SUCCESS;
+    case EXT_KMEM_USAGE:
+        pd = LOOKUP(ec, arg_sel(r), KOBJ_PD, pd, 0);
+        if (!pd)
+            return NOVA_BAD_CAP;
+        r->rsi = atomic_load_rlx(&pd->account.used);
+        r->rdx = atomic_load_rlx(&pd->account.limit);
+        return NOVA_SUCCESS;
+    case EXT_KMEM_FREE:
+        if (!ec->pd->is_root)
+            return NOVA_BAD_CAP;
+        r->rsi = kmem_pages_available();
+        r->rdx = kmem_pages_total();
+        return NOVA_SUCCESS;
+    case EXT_KLOG_READ:
+        if (!ec->pd->is_root)
+            return NOVA_BAD_CAP;
+        r->rdx = klog_read(&r->rsi, (char *)ec->utcb->w, sizeof(ec->utcb->w));
+        return NOVA_SUCCESS;
+    case EXT_GSI_CONFIG:
+        sm = LOOKUP(ec, arg_sel(r), KOBJ_SM, sm, PERM_SM_DN);
+        if (!sm || sm->gsi < 0)
+            return NOVA_BAD_CAP;
+        gsi_configure((unsigned)sm->gsi, r->rsi & 1, r->rsi & 2);
+        return NOVA_SUCCESS;
+    default:
+        return NOVA_BAD_HYP;
+    }
+}
+
+static enum abi_status sys_ctrl(struct ec *ec, unsigned number) {
+    struct uregs *r = &ec->regs;
+    u64 sel = arg_sel(r);
+    if (number == HC_EC_CTRL) {
+        struct ec *target = LOOKUP(ec, sel, KOBJ_EC, ec, PERM_EC_CT);
+        if (!target)
+            return NOVA_BAD_CAP;
+        ec_recall(target);
+    } else if (number == HC_SC_CTRL) {
+        struct sc *sc = LOOKUP(ec, sel, KOBJ_SC, sc, PERM_SC_CT);
+        if (!sc)
+            return NOVA_BAD_CAP;
+        u64 us = sc_time_us(sc);
+        r->rsi = us >> 32;
+        r->rdx = (u32)us;
+    } else {
+        struct pt *pt = LOOKUP(ec, sel, KOBJ_PT, pt, PERM_PT_CT);
+        if (!pt)
+            return NOVA_BAD_CAP;
+        atomic_store_rlx(&pt->id, r->rsi);
+    }
+    return NOVA_SUCCESS;
+}
+
+void hypercall_run(struct cpu *c, struct ec *ec) {
+    unsigned number = ec->regs.rdi & 0xf;
+    enum abi_status status;
+    assert(ec == c->ec && !ec->callee);
+    ec->cont = CONT_USER;
+    switch (number) {
+    case HC_CALL:
+        status = sys_call(c, ec);
+        if (likely(status == NOVA_SUCCESS))
+            return; /* its status comes with the reply */
+        break;
+    case HC_REPLY:
+        ipc_reply(c);
+        return;
+    case HC_CREATE_PD:
+        status = sys_create_pd(ec);
+        break;
+    case HC_CREATE_EC:
+        status = sys_create_ec(ec);
+        break;
+    case HC_CREATE_SC:
+        status = sys_create_sc(ec);
+        break;
+    case HC_CREATE_PT:
+        status = sys_create_pt(ec);
+        break;
+    case HC_CREATE_SM:
+        status = sys_create_sm(ec);
+        break;
+    case HC_REVOKE:
+        status = sys_revoke(ec);
+        break;
+    case HC_LOOKUP:
+        ec->regs.rsi = space_lookup(ec->pd, ec->regs.rsi);
+        status = NOVA_SUCCESS;
+        break;
+    case HC_EC_CTRL:
+    case HC_SC_CTRL:
+    case HC_PT_CTRL:
+        status = sys_ctrl(ec, number);
+        break;
+    case HC_SM_CTRL:
+        status = sys_sm_ctrl(c, ec);
+        break;
+    case HC_ASSIGN_PCI:
+        status = lookup(ec, arg_sel(&ec->regs), KOBJ_PD, 0) ? NOVA_BAD_DEV : NOVA_BAD_CAP; /* no IOMMU driver yet: no device is known */
+        break;
+    case HC_ASSIGN_GSI:
+        status = sys_assign_gsi(ec);
+        break;
+    default:
+        status = sys_extension(ec);
+    }
+    if (likely(ec->cont == CONT_USER)) /* else blocked, or to be executed again */
+        ec->regs.rdi = status;
+}

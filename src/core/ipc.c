@@ -1,0 +1,303 @@
+#include "core/ipc.h"
+#include "arch/assert.h"
+#include "arch/mem.h"
+#include "arch/vcpu.h"
+#include "core/cpu.h"
+#include "core/ec.h"
+#include "core/pd.h"
+#include "core/pt.h"
+
+/* Would `ec` wait for itself? Chains never form loops before this answer, so the walk ends. */
+static bool help_loops(const struct ec *ec, const struct ec *target) {
+    for (; target; target = target->callee ? target->callee : target->helping)
+        if (target == ec)
+            return true;
+    return false;
+}
+
+static void link_call(struct cpu *c, struct ec *ec, struct pt *pt, bool event) {
+    struct ec *callee = pt->ec;
+    assert(!callee->caller && !ec->callee);
+    ec->callee = callee;
+    ec->in_event = event;
+    callee->caller = ec;
+    callee->mtd = pt->mtd;
+    callee->portal_ip = pt->ip;
+    callee->portal_id = atomic_load_rlx(&pt->id);
+    callee->cont = CONT_RECV;
+    callee->xfer.started = false;
+    c->ec = callee;
+    c->hops++;
+}
+
+/* The callee is busy: ec's SC runs whatever the callee's chain ends in; ec tries again when it is scheduled next. */
+static void help(struct cpu *c, struct ec *ec, struct ec *callee) {
+    ec_help_begin(ec, callee);
+    sched_activate(c);
+}
+
+enum abi_status ipc_call(struct cpu *c, struct pt *pt, bool dont_block) {
+    struct ec *ec = c->ec, *callee = pt->ec;
+    ec_help_end(ec);
+    if (unlikely(callee->cpu != c->id))
+        return NOVA_BAD_CPU;
+    if (likely(callee->cont == CONT_WAIT)) {
+        link_call(c, ec, pt, false);
+        return NOVA_SUCCESS;
+    }
+    if (callee->cont == CONT_DEAD)
+        return NOVA_ABORTED;
+    if (dont_block)
+        return NOVA_TIMEOUT;
+    if (help_loops(ec, callee))
+        return NOVA_ABORTED;
+    ec->cont = CONT_SYSCALL;
+    help(c, ec, callee);
+    return NOVA_SUCCESS;
+}
+
+void ipc_event(struct cpu *c, unsigned number) {
+    struct ec *ec = c->ec;
+    ec_help_end(ec);
+    ec->event = (u8)number;
+    struct cap cap = objtab_lookup(&ec->pd->objtab, (ec->evt_base + number) % ABI_SEL_COUNT);
+    struct pt *pt = cap.obj && cap.obj->type == KOBJ_PT && (cap.perm & PERM_PT_CALL) ? container_of(cap.obj, struct pt, obj) : NULL;
+    const char *why = NULL;
+    if (!pt)
+        why = "no portal for its event";
+    else if (pt->ec->cpu != c->id)
+        why = "the portal of its event is on another CPU";
+    else if (pt->ec->cont == CONT_DEAD)
+        why = "the handler of its event is dead";
+    else if (pt->ec->cont != CONT_WAIT && help_loops(ec, pt->ec))
+        why = "helping loop through an event";
+    if (why) {
+        ec_event_failed(c, ec, number, why);
+    } else if (pt->ec->cont == CONT_WAIT) {
+        link_call(c, ec, pt, true);
+    } else {
+        ec->cont = CONT_EVENT;
+        help(c, ec, pt->ec);
+    }
+}
+
+/* State of a thread at an exception, the MTD's fields only. */
+static void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) {
+    const struct uregs *r = &ec->regs;
+    if (mtd & MTD_ACDB) {
+        s->rax = r->rax, s->rcx = r->rcx, s->rdx = r->rdx, s->rbx = r->rbx;
+    }
+    if (mtd & MTD_BSD) {
+        s->rbp = r->rbp, s->rsi = r->rsi, s->rdi = r->rdi;
+    }
+    if (mtd & MTD_RSP)
+        s->rsp = r->rsp;
+    if (mtd & MTD_RIP) {
+        s->rip = r->rip;
+        s->inst_len = 0;
+    }
+    if (mtd & MTD_RFLAGS)
+        s->rflags = r->rflags;
+    if (mtd & MTD_R8_R15) {
+        s->r8 = r->r8, s->r9 = r->r9, s->r10 = r->r10, s->r11 = r->r11;
+        s->r12 = r->r12, s->r13 = r->r13, s->r14 = r->r14, s->r15 = r->r15;
+    }
+    if (mtd & MTD_QUAL) {
+        s->qual[0] = r->err;
+        s->qual[1] = ec->fault_addr;
+    }
+}
+
+static void thread_state_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
+    struct uregs *r = &ec->regs;
+    if (mtd & MTD_ACDB) {
+        r->rax = s->rax, r->rcx = s->rcx, r->rdx = s->rdx, r->rbx = s->rbx;
+    }
+    if (mtd & MTD_BSD) {
+        r->rbp = s->rbp, r->rsi = s->rsi, r->rdi = s->rdi;
+    }
+    if (mtd & MTD_RSP)
+        r->rsp = s->rsp;
+    if (mtd & MTD_RIP)
+        r->rip = s->rip;
+    if (mtd & MTD_RFLAGS)
+        r->rflags = (r->rflags & ~RFLAGS_ARITH) | (s->rflags & RFLAGS_ARITH);
+    if (mtd & MTD_R8_R15) {
+        r->r8 = s->r8, r->r9 = s->r9, r->r10 = s->r10, r->r11 = s->r11;
+        r->r12 = s->r12, r->r13 = s->r13, r->r14 = s->r14, r->r15 = s->r15;
+    }
+}
+
+/* Window of an event's reply: the aligned 2^31-page range around the faulting page, for other events around 0 (section 4). */
+static u64 event_window(const struct ec *ec) {
+    bool fault = ec->kind == EC_VCPU ? ec->event == EVT_SVM_NPF : ec->event == 14;
+    u64 base = fault ? (ec->fault_addr >> PAGE_SHIFT) & ~((1ul << 31) - 1) : 0;
+    return CRD_MAKE(CRD_MEM, base, 31, 0x1f);
+}
+
+enum transfer { TRANSFER_DONE, TRANSFER_AGAIN, TRANSFER_NOMEM };
+
+/* Typed items of `from`'s message into `to`'s spaces, resuming at ec->xfer.item. `out` (may be NULL) sees the results. */
+static enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *to, u32 typed, struct abi_utcb *out, u64 xlt,
+                                    u64 del) {
+    bool nomem = false;
+    for (; ec->xfer.item < typed; ec->xfer.item++) {
+        u64 *src = &from->utcb->w[UTCB_WORDS - 2 - 2 * ec->xfer.item];
+        u64 crd = atomic_load_rlx(&src[0]), desc = atomic_load_rlx(&src[1]), result = 0;
+        if (desc & ITEM_DELEGATE) {
+            switch (space_delegate(from->pd, to->pd, crd, desc, del, &result, &ec->xfer.space)) {
+            case SPACE_AGAIN:
+                return TRANSFER_AGAIN;
+            case SPACE_NOMEM:
+                nomem = true;
+                result = 0;
+                break;
+            case SPACE_DONE:
+                break;
+            }
+        } else {
+            result = space_translate(from->pd, to->pd, crd, xlt);
+        }
+        ec->xfer.space = (struct space_progress){0};
+        if (out) {
+            u64 *dst = &out->w[UTCB_WORDS - 2 - 2 * ec->xfer.item];
+            dst[0] = result;
+            dst[1] = desc & ITEM_DELEGATE;
+        }
+    }
+    return nomem ? TRANSFER_NOMEM : TRANSFER_DONE;
+}
+
+/* Message from one thread's UTCB to another's. `ec` is the one of them that is active and keeps the progress. */
+static enum transfer transfer(struct ec *ec, struct ec *from, struct ec *to) {
+    struct abi_utcb *src = from->utcb, *dst = to->utcb;
+    if (!ec->xfer.started) {
+        u64 items = atomic_load_rlx(&src->items); /* user memory: read once */
+        u32 untyped = (u32)min_u64(items & 0xffff, UTCB_WORDS);
+        u32 typed = (u32)min_u64(items >> 16 & 0xffff, (UTCB_WORDS - untyped) / 2);
+        dst->items = UTCB_ITEMS(untyped, typed);
+        for (u32 i = 0; i < untyped; i++)
+            dst->w[i] = src->w[i];
+        if (likely(!typed))
+            return TRANSFER_DONE;
+        ec->xfer.started = true;
+        ec->xfer.item = 0;
+        ec->xfer.typed = typed;
+        ec->xfer.xlt = atomic_load_rlx(&dst->xlt);
+        ec->xfer.del = atomic_load_rlx(&dst->del);
+        ec->xfer.space = (struct space_progress){0};
+    }
+    return transfer_items(ec, from, to, ec->xfer.typed, dst, ec->xfer.xlt, ec->xfer.del);
+}
+
+static void receive_event(struct ec *ec, struct ec *from) {
+    struct abi_utcb *u = ec->utcb;
+    u32 mtd = ec->mtd;
+    u->items = UTCB_ITEMS(mtd & ABI_MTD_EXT ? ABI_STATE_EXT_WORDS : ABI_STATE_WORDS, 0);
+    u->state.mtd = mtd;
+    if (from->kind == EC_VCPU)
+        arch_vcpu_get(from, u, mtd, from->event);
+    else
+        thread_state_get(from, &u->state, mtd);
+}
+
+void ipc_receive(struct cpu *c, struct ec *ec) {
+    struct ec *from = ec->caller;
+    if (unlikely(!from)) { /* it died before the transfer was done */
+        ec->cont = CONT_WAIT;
+        ec->portal_ip = 0;
+        cpu_hazard_set(c, HZ_SCHED);
+        return;
+    }
+    if (from->in_event) {
+        receive_event(ec, from);
+    } else {
+        switch (transfer(ec, from, ec)) {
+        case TRANSFER_DONE:
+            break;
+        case TRANSFER_AGAIN:
+            cpu_hazard_set(c, HZ_SCHED);
+            return;
+        case TRANSFER_NOMEM:
+            ec->caller = NULL;
+            from->callee = NULL;
+            ec->cont = CONT_WAIT;
+            ec_set_status(from, NOVA_BAD_MEM);
+            sched_activate(c);
+            return;
+        }
+    }
+    ec->regs.rip = ec->portal_ip;
+    ec->regs.rdi = ec->portal_id;
+    ec->regs.rflags = RFLAGS_RESERVED1 | RFLAGS_IF;
+    ec->cont = CONT_USER;
+}
+
+void ipc_reply(struct cpu *c) {
+    struct ec *ec = c->ec;
+    ec->xfer.started = false;
+    ec->cont = CONT_REPLY;
+    ipc_reply_transfer(c, ec);
+}
+
+/* Reply to an event: typed items, then the state that the handler's MTD selects. */
+static enum transfer reply_event(struct ec *ec, struct ec *to) {
+    struct abi_utcb *u = ec->utcb;
+    if (!ec->xfer.started) {
+        u64 items = atomic_load_rlx(&u->items);
+        u32 untyped = (u32)min_u64(items & 0xffff, UTCB_WORDS);
+        ec->xfer.typed = (u32)min_u64(items >> 16 & 0xffff, (UTCB_WORDS - untyped) / 2);
+        ec->xfer.started = true;
+        ec->xfer.item = 0;
+        ec->xfer.space = (struct space_progress){0};
+    }
+    enum transfer result = TRANSFER_DONE;
+    if (ec->xfer.typed)
+        result = transfer_items(ec, ec, to, ec->xfer.typed, NULL, 0, event_window(to));
+    if (result == TRANSFER_AGAIN)
+        return result;
+    u32 mtd = (u32)atomic_load_rlx(&u->state.mtd);
+    if (to->kind == EC_VCPU)
+        arch_vcpu_set(to, u, mtd);
+    else
+        thread_state_set(to, &u->state, mtd);
+    return TRANSFER_DONE;
+}
+
+void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
+    struct ec *to = ec->caller;
+    if (unlikely(!to)) { /* nobody called, or the caller is gone: a global thread blocks for good, a local one is free again */
+        ec->cont = CONT_WAIT;
+        if (ec->kind == EC_LOCAL)
+            sched_activate(c);
+        return;
+    }
+    enum transfer result = to->in_event ? reply_event(ec, to) : transfer(ec, ec, to);
+    if (result == TRANSFER_AGAIN) {
+        cpu_hazard_set(c, HZ_SCHED);
+        return;
+    }
+    ec->caller = NULL;
+    ec->cont = CONT_WAIT;
+    to->callee = NULL;
+    to->cont = CONT_USER;
+    if (!to->in_event) {
+        to->regs.rdi = result == TRANSFER_NOMEM ? NOVA_BAD_MEM : NOVA_SUCCESS;
+    } else {
+        to->in_event = 0;
+        if (to->kind != EC_VCPU && unlikely(!user_ip_ok(to->regs.rip))) {
+            to->regs.vec = 13; /* #GP, raised when it resumes */
+            to->regs.err = 0;
+            to->event = 13;
+            to->cont = CONT_EVENT;
+        }
+    }
+    if (likely(c->hops)) {
+        c->hops--;
+        c->ec = to;
+        if (unlikely(c->sc->dying))
+            cpu_hazard_set(c, HZ_SCHED);
+    } else {
+        sched_activate(c); /* we were helping: the helper tries again, the caller has an SC of its own */
+    }
+}

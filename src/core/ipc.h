@@ -1,0 +1,20 @@
+/* Calls, replies and events: the caller and callee links, and what moves along them. Home CPU of both ends only.
+ *
+ *    SC ---> client --callee--> server --callee--> deeper server      the SC runs the end of the chain; c->hops counts the
+ *               <--caller--        <--caller--                        links up to the last helping one
+ */
+#pragma once
+#include "core/status.h"
+#include "arch/types.h"
+struct cpu;
+struct ec;
+struct pt;
+/* c->ec calls through pt. SUCCESS: c->ec is the callee now, or c->ec helps and retries later. Else the status to return. */
+must_check enum abi_status ipc_call(struct cpu *c, struct pt *pt, bool dont_block);
+/* c->ec replies: transfers to its caller if any, then waits for the next call. */
+void ipc_reply(struct cpu *c);
+/* Continuations CONT_RECV and CONT_REPLY; both may be preempted in long transfers and go on when called again. */
+void ipc_receive(struct cpu *c, struct ec *ec);
+void ipc_reply_transfer(struct cpu *c, struct ec *ec);
+/* c->ec raises event `number`: an implicit call of the portal at its event base + number. */
+void ipc_event(struct cpu *c, unsigned number);

@@ -1,0 +1,40 @@
+/* Kernel memory: a buddy allocator over the boot reserve (and pages that root adds), slab caches for objects, accounts.
+ * Everything is zeroed when handed out. Nothing here panics when memory runs out: NULL. */
+#pragma once
+#include "arch/spin.h"
+#include "arch/types.h"
+
+/* Kernel memory used by one PD. Charged in bytes for every object, table page and mapping node that it owns.
+ * Nested limits are not needed: what has no limit is bounded by the pool alone. */
+struct account {
+    u64 used;  /* atomic */
+    u64 limit; /* atomic; 0: none */
+};
+
+void kmem_init(void);
+/* Hands a naturally usable range of page frames (direct map) to the pool. */
+void kmem_add(paddr_t base, u64 bytes);
+/* 2^order contiguous, naturally aligned, zeroed pages charged to `a` (never NULL account: the kernel's own is kernel_account). */
+must_check void *kmem_pages_alloc(struct account *a, unsigned order);
+void kmem_pages_free(struct account *a, void *pages, unsigned order);
+u64 kmem_pages_total(void);
+u64 kmem_pages_available(void);
+
+struct slab_cache {
+    struct spinlock lock; /* rank kmem: partial, counters */
+    const char *name;
+    u32 size, align;
+    u32 order, per_slab;  /* pages of a slab (log2), objects in it: computed at first use */
+    struct slab *partial; /* slabs with a free object */
+    u32 empty;            /* slabs among them that are wholly free: one is kept, more go back to the buddy */
+};
+#define SLAB_CACHE(type) {.name = #type, .size = sizeof(type), .align = _Alignof(type)}
+/* Objects up to 3 KiB; a slab is one page (or 2^n pages for big objects). */
+must_check void *slab_alloc(struct slab_cache *c, struct account *a);
+/* `a` NULL: nothing is refunded (account_refund was called before, e.g. when the object was handed to RCU). */
+void slab_free(struct slab_cache *c, struct account *a, void *object);
+must_check bool account_charge(struct account *a, u64 bytes);
+void account_refund(struct account *a, u64 bytes);
+/* For tests: makes the Nth allocation from now fail (0: none). */
+extern u64 kmem_fail_at;
+extern struct account kernel_account;

@@ -1,0 +1,76 @@
+#include "core/pd.h"
+#include "arch/assert.h"
+#include "arch/cpu.h"
+#include "arch/vcpu.h"
+#include "core/cpu.h"
+#include "core/ec.h"
+
+static struct slab_cache pd_cache = {.name = "pd", .size = sizeof(struct pd), .align = 32};
+struct pd kernel_pd;
+struct pd *root_pd;
+
+void pd_setup(struct pd *pd) {
+    pd->host = (struct ptab){.kind = PTAB_HOST, .account = &pd->account};
+    pd->guest = (struct ptab){.kind = PTAB_NPT, .account = &pd->account};
+    pd->dma = (struct ptab){.kind = PTAB_DMA, .account = &pd->account};
+}
+
+struct pd *pd_create(struct pd *owner) {
+    struct pd *pd = slab_alloc(&pd_cache, &owner->account);
+    if (!pd)
+        return NULL;
+    kobj_init(&pd->obj, KOBJ_PD, owner);
+    pd_setup(pd);
+    if (arch_space_init(pd) == NOVA_SUCCESS)
+        return pd;
+    arch_space_fini(pd);
+    ptab_free(&pd->host);
+    slab_free(&pd_cache, &owner->account, pd);
+    kobj_put(&owner->obj);
+    return NULL;
+}
+
+void pd_die(struct pd *pd) {
+    struct cpu *c = arch_cpu_self();
+    spin_lock(&pd->ec_lock);
+    atomic_store_rel(&pd->obj.dead, 1); /* ec_join_pd refuses from here on */
+    for (struct ec *ec = pd->ecs; ec; ec = ec->pd_next)
+        ec_kill_remote(ec);
+    spin_unlock(&pd->ec_lock);
+    kobj_get(&pd->obj); /* until its spaces are empty */
+    pd->reap_next = c->reap;
+    c->reap = pd;
+    cpu_hazard_set(c, HZ_REAP);
+}
+
+bool pd_reap(struct cpu *c) {
+    struct pd *pd = c->reap;
+    if (!pd)
+        return false;
+    if (space_clear(pd, &pd->reap) == SPACE_DONE) {
+        /* clearing may have pushed further PDs before this one */
+        struct pd **link = &c->reap;
+        while (*link != pd)
+            link = &(*link)->reap_next;
+        *link = pd->reap_next;
+        kobj_put(&pd->obj);
+    }
+    return c->reap != NULL;
+}
+
+static void pd_free(struct rcu_head *h) {
+    struct pd *pd = container_of(h, struct pd, obj.rcu);
+    struct pd *owner = pd->obj.owner;
+    assert(!pd->ecs);
+    arch_guest_ports_free(pd);
+    arch_space_fini(pd);
+    ptab_free(&pd->guest);
+    ptab_free(&pd->dma);
+    ptab_free(&pd->host);
+    objtab_free(&pd->objtab, &pd->account);
+    assert(atomic_load_rlx(&pd->account.used) == 0);
+    slab_free(&pd_cache, &owner->account, pd);
+    kobj_put(&owner->obj);
+}
+
+void pd_destroy(struct pd *pd) { rcu_call(&pd->obj.rcu, pd_free); }

@@ -1,0 +1,27 @@
+#include "core/pt.h"
+#include "core/ec.h"
+#include "core/pd.h"
+
+static struct slab_cache pt_cache = {.name = "pt", .size = sizeof(struct pt), .align = 32};
+
+struct pt *pt_create(struct pd *owner, struct ec *ec, u32 mtd, u64 ip) {
+    struct pt *pt = slab_alloc(&pt_cache, &owner->account);
+    if (!pt)
+        return NULL;
+    kobj_init(&pt->obj, KOBJ_PT, owner);
+    kobj_get(&ec->obj);
+    pt->ec = ec;
+    pt->mtd = mtd;
+    pt->ip = ip;
+    return pt;
+}
+
+static void pt_free(struct rcu_head *h) {
+    struct pt *pt = container_of(h, struct pt, obj.rcu);
+    struct pd *owner = pt->obj.owner;
+    kobj_put(&pt->ec->obj);
+    slab_free(&pt_cache, &owner->account, pt);
+    kobj_put(&owner->obj);
+}
+
+void pt_destroy(struct pt *pt) { rcu_call(&pt->obj.rcu, pt_free); }

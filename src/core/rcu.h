@@ -1,0 +1,17 @@
+/* Read-copy-update. A kernel entry is a read section: what was reachable at its start stays allocated until it ends at
+ * core_resume (return to user, guest or idle). Callbacks run on the CPU that queued them, after every CPU has passed such a point. */
+#pragma once
+#include "arch/types.h"
+
+struct cpu;
+struct rcu_head {
+    struct rcu_head *next;
+    void (*func)(struct rcu_head *);
+};
+void rcu_call(struct rcu_head *h, void (*func)(struct rcu_head *));
+/* This CPU holds no reference from before: called by core_resume. Advances the epoch and runs ripe callbacks. */
+void rcu_quiescent(struct cpu *c);
+/* Idle CPUs count as quiescent. Leaving (a no-op for a CPU that is not idle) precedes everything else a woken CPU does. */
+void rcu_idle_enter(struct cpu *c);
+void rcu_idle_leave(struct cpu *c);
+bool rcu_pending(const struct cpu *c);

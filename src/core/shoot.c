@@ -1,0 +1,52 @@
+#include "core/shoot.h"
+#include "arch/assert.h"
+#include "arch/atomic.h"
+#include "arch/cpu.h"
+#include "core/cpu.h"
+#include "core/pd.h"
+
+/* Each CPU has a mailbox of two counters: req (asked for, any CPU) and ack (served, its own). A request means: drop every host
+ * translation you hold; guest translations are dropped at the next world switch, by pd->guest_gen.
+ *
+ *   revoker                                  target
+ *   tables changed                           c->space = pd        (arch_space_load, before CR3)
+ *   pd->host_gen++ (locked: a full fence)    CR3 = pd->host.root  (serializing)
+ *   c->space == pd ? req++, IPI              reads tables
+ *
+ * Either the target sees the new tables or we see c->space. */
+
+void shoot_serve(struct cpu *c) {
+    u64 req = atomic_load_acq(&c->shoot_req);
+    if (req == atomic_load_rlx(&c->shoot_ack))
+        return;
+    arch_tlb_flush();
+    atomic_store_rel(&c->shoot_ack, req); /* pairs with the wait below */
+}
+
+void shoot_down(struct pd *pd, bool host, bool guest) {
+    struct cpu *self = arch_cpu_self();
+    u64 want[ABI_MAX_CPUS] = {0};
+    if (host)
+        atomic_fetch_add(&pd->host_gen, 1);
+    if (guest)
+        atomic_fetch_add(&pd->guest_gen, 1); /* read by arch_vcpu_run before each entry */
+    atomic_fence();
+    for (unsigned i = 0; i < cpu_count; i++) {
+        struct cpu *c = cpus[i];
+        if (!c || c == self)
+            continue;
+        bool stale = (host && atomic_load_acq(&c->space) == pd) || (guest && atomic_load_acq(&c->guest_space) == pd);
+        if (!stale)
+            continue;
+        want[i] = (u64)atomic_fetch_add(&c->shoot_req, 1) + 1;
+        cpu_hazard_set(c, HZ_SHOOT);
+        arch_ipi_send(i);
+    }
+    if (host && atomic_load_rlx(&self->space) == pd)
+        arch_tlb_flush();
+    for (unsigned i = 0; i < cpu_count; i++)
+        while (want[i] && atomic_load_acq(&cpus[i]->shoot_ack) < want[i]) {
+            shoot_serve(self); /* two CPUs that shoot at each other both get on */
+            arch_cpu_relax();
+        }
+}

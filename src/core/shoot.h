@@ -1,0 +1,10 @@
+/* TLB shootdown: host and guest translations of one PD, on all CPUs. Called without locks. */
+#pragma once
+#include "arch/types.h"
+struct pd;
+struct cpu;
+/* Returns when no CPU holds a stale host (guest) translation of pd made before the call. IPIs first, then waits; while waiting
+ * it serves only this CPU's own mailbox. */
+void shoot_down(struct pd *pd, bool host, bool guest);
+/* Serves this CPU's mailbox (from core_ipi, from waits). */
+void shoot_serve(struct cpu *c);

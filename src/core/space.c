@@ -1,0 +1,233 @@
+#include "core/space.h"
+#include "arch/assert.h"
+#include "arch/vcpu.h"
+#include "core/shoot.h"
+#include "core/space_priv.h"
+
+struct slab_cache node_cache = SLAB_CACHE(struct node);
+
+#define TREE_LOCKS 64
+static struct {
+    struct spinlock lock; /* rank tree: shape of the trees that hash here, permissions and ranges of their nodes */
+} __attribute__((aligned(64))) tree_locks[TREE_LOCKS];
+
+void space_tree_lock(u32 tree) { spin_lock(&tree_locks[tree % TREE_LOCKS].lock); }
+void space_tree_unlock(u32 tree) { spin_unlock(&tree_locks[tree % TREE_LOCKS].lock); }
+
+static u32 tree_new(void) {
+    static u32 next; /* atomic: spreads memory and ports over the locks */
+    return (u32)atomic_fetch_add(&next, 1);
+}
+
+struct space *space_of(struct pd *pd, unsigned type) {
+    return type == CRD_MEM ? &pd->mem : type == CRD_PIO ? &pd->pio : &pd->caps;
+}
+
+u64 space_limit(unsigned type) {
+    return type == CRD_MEM ? ABI_USER_END >> PAGE_SHIFT : type == CRD_PIO ? 0x10000 : ABI_SEL_COUNT;
+}
+
+struct sel_range sel_range_of(u64 crd) {
+    struct sel_range r = {.base = CRD_BASE(crd), .order = CRD_ORDER(crd)};
+    if (CRD_TYPE(crd) == CRD_OBJ) {
+        r.base %= ABI_SEL_COUNT;
+        r.order = r.order < 26 ? r.order : 26;
+    }
+    r.base &= ~(sel_range_size(r) - 1);
+    return r;
+}
+
+void space_node_link(struct node *n, struct node *parent) {
+    n->parent = parent;
+    n->prev = n->next = NULL;
+    if (!parent)
+        return;
+    n->next = parent->child;
+    if (n->next)
+        n->next->prev = n;
+    parent->child = n;
+}
+
+void space_node_unlink(struct node *n) {
+    if (n->next)
+        n->next->prev = n->prev;
+    if (n->prev)
+        n->prev->next = n->next;
+    else if (n->parent)
+        n->parent->child = n->next;
+    n->parent = n->next = n->prev = NULL;
+}
+
+struct node *space_node_alloc_forced(struct pd *pd) {
+    struct node *n = slab_alloc(&node_cache, &kernel_account);
+    if (!n)
+        return NULL;
+    account_refund(&kernel_account, node_cache.size);
+    atomic_fetch_add(&pd->account.used, node_cache.size);
+    return n;
+}
+
+static enum abi_status tables_reserve(const struct node *n) {
+    struct pd *pd = n->pd;
+    if (n->type == CRD_OBJ) {
+        if (objtab_reserve(&pd->objtab, n->base, &pd->account) != NOVA_SUCCESS)
+            return NOVA_BAD_MEM;
+        return kobj_cap_get(node_object(n)) ? NOVA_SUCCESS : NOVA_BAD_CAP;
+    }
+    if (n->type == CRD_PIO) {
+        unsigned first = (unsigned)n->base, count = 1u << n->order;
+        if ((n->tables & NODE_HOST) && arch_space_ports(pd, first, count, true) != NOVA_SUCCESS)
+            return NOVA_BAD_MEM;
+        if (!(n->tables & NODE_GUEST) || arch_guest_ports(pd, first, count, true) == NOVA_SUCCESS)
+            return NOVA_SUCCESS;
+        enum abi_status undone = arch_space_ports(pd, first, count, false);
+        assert(undone == NOVA_SUCCESS);
+        return NOVA_BAD_MEM;
+    }
+    if (!(n->perm & PERM_MEM_R))
+        return NOVA_SUCCESS; /* rights without a translation */
+    if ((n->tables & NODE_HOST) && ptab_reserve(&pd->host, n->base, n->order) != NOVA_SUCCESS)
+        return NOVA_BAD_MEM;
+    if ((n->tables & NODE_GUEST) && ptab_reserve(&pd->guest, n->base, n->order) != NOVA_SUCCESS)
+        return NOVA_BAD_MEM;
+    if ((n->tables & NODE_DMA) && ptab_reserve(&pd->dma, n->base, n->order) != NOVA_SUCCESS)
+        return NOVA_BAD_MEM;
+    return NOVA_SUCCESS;
+}
+
+static void tables_write(const struct node *n) {
+    struct pd *pd = n->pd;
+    if (n->type == CRD_OBJ)
+        objtab_set(&pd->objtab, n->base, node_object(n), n->perm);
+    if (n->type != CRD_MEM || !(n->perm & PERM_MEM_R))
+        return;
+    if (n->tables & NODE_HOST)
+        ptab_map(&pd->host, n->base, n->source, n->order, n->perm);
+    if (n->tables & NODE_GUEST)
+        ptab_map(&pd->guest, n->base, n->source, n->order, n->perm);
+    if (n->tables & NODE_DMA)
+        ptab_map(&pd->dma, n->base, n->source, n->order, n->perm);
+}
+
+enum abi_status space_node_install(const struct node *what) {
+    struct account *a = &what->pd->account;
+    struct node *n = slab_alloc(&node_cache, a);
+    if (!n)
+        return NOVA_BAD_MEM;
+    enum abi_status status = tables_reserve(what);
+    if (status != NOVA_SUCCESS) {
+        slab_free(&node_cache, a, n);
+        return status;
+    }
+    *n = *what;
+    n->prio = space_index_prio();
+    space_index_insert(space_of(n->pd, n->type), n);
+    space_node_link(n, what->parent);
+    tables_write(n);
+    return NOVA_SUCCESS;
+}
+
+/* A top node in a free range; `taken` if it is not free. */
+static enum abi_status top_create(const struct node *n, enum abi_status taken) {
+    struct space *s = space_of(n->pd, n->type);
+    space_tree_lock(n->tree);
+    spin_lock(&s->lock);
+    struct node *there = space_index_from(s, n->base);
+    enum abi_status status = taken;
+    if (!(there && there->base <= node_last(n)) && !atomic_load_rlx(&n->pd->obj.dead))
+        status = space_node_install(n);
+    bool flush = n->type == CRD_MEM && space_is_flushing(s);
+    spin_unlock(&s->lock);
+    space_tree_unlock(n->tree);
+    if (flush)
+        shoot_down(n->pd, true, true);
+    return status;
+}
+
+enum abi_status space_cap_create(struct pd *pd, u64 sel, struct kobj *obj, unsigned perm) {
+    struct node n = {.base = sel % ABI_SEL_COUNT, .source = (u64)obj, .pd = pd, .tree = obj->tree, .type = CRD_OBJ,
+                     .perm = (u8)perm};
+    return top_create(&n, NOVA_BAD_CAP);
+}
+
+static bool aligned(u64 base, u64 source, unsigned order) { return !((base | source) & ((1ul << order) - 1)); }
+
+enum abi_status space_mem_create(struct pd *pd, u64 vpn, u64 pfn, unsigned order, unsigned perm, unsigned tables) {
+    assert(aligned(vpn, pfn, order) && order <= 31 && perm);
+    if (vpn + (1ul << order) > space_limit(CRD_MEM))
+        return NOVA_BAD_PAR;
+    struct node n = {.base = vpn, .source = pfn, .pd = pd, .tree = tree_new(), .type = CRD_MEM, .order = (u8)order,
+                     .perm = (u8)perm, .tables = (u8)tables};
+    return top_create(&n, NOVA_BAD_PAR);
+}
+
+enum abi_status space_source_create(struct pd *pd, unsigned type, u64 base, u64 source, unsigned order, unsigned perm) {
+    assert(type != CRD_OBJ && aligned(base, source, order) && order < 52 && perm);
+    struct node n = {.base = base, .source = source, .pd = pd, .tree = tree_new(), .type = (u8)type, .order = (u8)order,
+                     .perm = (u8)perm};
+    return top_create(&n, NOVA_BAD_PAR);
+}
+
+void space_utcb_remove(struct pd *pd, u64 vpn, u64 pfn) {
+    spin_lock(&pd->mem.lock);
+    struct node *n = space_index_from(&pd->mem, vpn);
+    bool ours = n && n->base == vpn && n->source == pfn && (n->tables & NODE_UTCB);
+    spin_unlock(&pd->mem.lock);
+    enum space_result r = ours ? SPACE_AGAIN : SPACE_DONE; /* one page and no descendants: restarts are few */
+    while (r != SPACE_DONE) {
+        struct space_progress p = {0};
+        r = space_revoke_range(pd, CRD_MEM, vpn, vpn + 1, PERM_MEM_ALL, true, n, &p);
+        assert(r != SPACE_NOMEM);
+    }
+}
+
+u64 space_lookup(struct pd *pd, u64 crd) {
+    unsigned type = CRD_TYPE(crd);
+    if (type == CRD_NULL)
+        return 0;
+    u64 sel = type == CRD_OBJ ? CRD_BASE(crd) % ABI_SEL_COUNT : CRD_BASE(crd);
+    struct space *s = space_of(pd, type);
+    spin_lock(&s->lock);
+    struct node *n = space_index_from(s, sel);
+    u64 found = n && n->base <= sel ? CRD_MAKE(type, n->base, n->order, n->perm) : 0;
+    spin_unlock(&s->lock);
+    return found;
+}
+
+/* The part of r in n's ancestors, nearest first, that lies in pd's window. Tree lock held. */
+static u64 translate_up(const struct node *n, const struct pd *pd, struct sel_range r, struct sel_range window, unsigned mask) {
+    u64 source = n->type == CRD_OBJ ? n->source : n->source + (r.base - n->base);
+    for (const struct node *up = n->parent; up; up = up->parent) {
+        struct sel_range there = {.base = n->type == CRD_OBJ ? up->base : up->base + (source - up->source), .order = r.order};
+        if (up->pd != pd)
+            continue;
+        if (sel_range_has(window, there))
+            return CRD_MAKE(n->type, there.base, there.order, n->perm & mask);
+        if (sel_range_has(there, window))
+            return CRD_MAKE(n->type, window.base, window.order, n->perm & mask);
+    }
+    return 0;
+}
+
+u64 space_translate(struct pd *src, struct pd *dst, u64 crd, u64 window) {
+    unsigned type = CRD_TYPE(crd);
+    if (type == CRD_NULL || type != CRD_TYPE(window))
+        return 0;
+    struct sel_range r = sel_range_of(crd);
+    struct space *s = space_of(src, type);
+    spin_lock(&s->lock);
+    struct node *n = space_index_from(s, r.base);
+    u32 tree = n ? n->tree : 0;
+    spin_unlock(&s->lock);
+    if (!n)
+        return 0;
+    u64 found = 0;
+    space_tree_lock(tree);
+    if ((n->perm & CRD_PERM(crd)) && n->base <= r.base && r.base <= node_last(n) && !(n->tables & NODE_UTCB)) {
+        if (n->order < r.order)
+            r.order = n->order;
+        found = translate_up(n, dst, r, sel_range_of(window), CRD_PERM(crd));
+    }
+    space_tree_unlock(tree);
+    return found;
+}

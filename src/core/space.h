@@ -1,0 +1,89 @@
+/* The three spaces of a PD (memory, ports, objects) and the derivation trees that connect the spaces of all PDs.
+ *
+ *   space A                     space B                    A node is one delegated range: naturally aligned, 2^order selectors in
+ *   node [0x100,o4] <--parent-- node [0x40,o2]             its space, the same size in what it names (page frames, ports, one
+ *        |                           ^                     object). Descendants hold parts of it with no more permissions.
+ *        `--children list------------'
+ *
+ * In one space nodes never overlap. Nodes are freed by RCU, so a pointer found under the space's lock stays valid for
+ * the rest of the kernel entry; whether it is still alive is read again under its tree's lock (hashed by node->tree). */
+#pragma once
+#include "arch/ptab.h"
+#include "arch/spin.h"
+#include "core/kobj.h"
+
+struct node {
+    u64 base;   /* first selector (page number, port, object selector), aligned to 2^order */
+    u64 source; /* first page frame or port; objects: struct kobj pointer */
+    struct pd *pd;
+    struct node *parent;   /* NULL: top of its tree */
+    struct node *child;    /* first of the list linked by next/prev */
+    struct node *next, *prev;
+    struct node *left, *right; /* index of the space (space_index.c) */
+    u32 prio;                  /* of the index */
+    u32 tree;
+    u8 type;   /* CRD_MEM, CRD_PIO, CRD_OBJ */
+    u8 order;
+    u8 perm;   /* 0: gone */
+    u8 tables; /* NODE_* */
+    u8 barred; /* permissions that a revoke on its way up is about to remove: not delegated any more */
+    struct rcu_head rcu;
+};
+enum node_tables {
+    NODE_HOST = 1,
+    NODE_GUEST = 2,
+    NODE_DMA = 4,
+    NODE_UTCB = 8, /* a UTCB page: revocable, never delegated or translated */
+    NODE_FIXED = 16, /* kernel-owned (HIP, image): ordinary for revoke, no source tree */
+};
+
+struct space {
+    struct spinlock lock; /* rank space: index, table writes */
+    struct node *root;    /* index by base */
+    u32 flushing;         /* revokes that have changed tables of this space and not flushed yet */
+};
+
+/* Object space: radix table selector -> tagged pointer (object | permissions in bits 0-4), read without a lock. */
+struct objtab {
+    void *root; /* atomic */
+};
+struct cap {
+    struct kobj *obj; /* NULL: none */
+    unsigned perm;
+};
+struct cap objtab_lookup(const struct objtab *t, u64 sel);
+must_check enum abi_status objtab_reserve(struct objtab *t, u64 sel, struct account *a);
+void objtab_set(struct objtab *t, u64 sel, struct kobj *obj, unsigned perm);
+void objtab_free(struct objtab *t, struct account *a);
+
+/* A work item that was interrupted at a preemption point and goes on from here. Zero it before the first call. */
+struct space_progress {
+    u64 pos; /* selectors of the request already done */
+    u32 step;
+    bool flush; /* a shootdown is still owed */
+};
+enum space_result { SPACE_DONE, SPACE_AGAIN /* preempted: call again with the same arguments and progress */, SPACE_NOMEM };
+
+/* New top capability of a fresh object at `sel`: BAD_CAP if occupied, BAD_MEM. Takes over nothing: adds the capability's reference itself. */
+must_check enum abi_status space_cap_create(struct pd *pd, u64 sel, struct kobj *obj, unsigned perm);
+/* New top node in pd's memory space (UTCB, HIP, image; the kernel's own ranges), mapped at once. BAD_PAR if occupied, BAD_MEM. */
+must_check enum abi_status space_mem_create(struct pd *pd, u64 vpn, u64 pfn, unsigned order, unsigned perm, unsigned tables);
+/* A top node without tables: what the kernel PD may hand out (memory, ports). */
+must_check enum abi_status space_source_create(struct pd *pd, unsigned type, u64 base, u64 source, unsigned order, unsigned perm);
+
+/* The EC of a UTCB goes: unmaps it if [vpn] still is that UTCB's page (pfn); flushes. No locks held. */
+void space_utcb_remove(struct pd *pd, u64 vpn, u64 pfn);
+
+/* One delegate item (section 2): from src's range `crd` at `hotspot` into dst's window. *out: the CRD that the receiver sees. */
+must_check enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd, u64 hotspot_and_flags, u64 window, u64 *out,
+                                            struct space_progress *p);
+/* One translate item: src's range back to dst's selectors. */
+u64 space_translate(struct pd *src, struct pd *dst, u64 crd, u64 window);
+/* Removes crd's permissions from all descendants of pd's range, with `self` from the range too. */
+must_check enum space_result space_revoke(struct pd *pd, u64 crd, bool self, struct space_progress *p);
+/* The node that covers crd's base as a CRD, or 0. */
+u64 space_lookup(struct pd *pd, u64 crd);
+/* Empties all three spaces of a dying PD as by revoke with self, a bounded step per call; SPACE_DONE when all are empty and the tables freed. */
+must_check enum space_result space_clear(struct pd *pd, struct space_progress *p);
+/* Invariants of all nodes of pd against its tables; for checking builds. */
+void space_check(struct pd *pd);

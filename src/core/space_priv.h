@@ -1,0 +1,54 @@
+/* What the space*.c files share: nodes, the index of a space, tree locks. */
+#pragma once
+#include "core/pd.h"
+#include "core/space.h"
+
+/* Node fields change under the tree's lock AND the lock of the node's space: either one suffices for reading.
+ * parent, child, next, prev: tree lock only. left, right: space lock only. A node is in the index and in its tree exactly
+ * while perm != 0, and a child never has a permission that its parent lacks. */
+extern struct slab_cache node_cache;
+static inline u64 node_last(const struct node *n) { return n->base + (1ul << n->order) - 1; }
+struct space *space_of(struct pd *pd, unsigned type);
+u64 space_limit(unsigned type); /* selectors of a space: nothing is installed at or above */
+static inline struct kobj *node_object(const struct node *n) { return n->type == CRD_OBJ ? (struct kobj *)n->source : NULL; }
+
+/* The naturally aligned range that a CRD names; object selectors modulo SEL. */
+struct sel_range {
+    u64 base;
+    unsigned order;
+};
+struct sel_range sel_range_of(u64 crd);
+static inline u64 sel_range_size(struct sel_range r) { return 1ul << r.order; }
+/* Both are aligned, so `in` is inside or disjoint if it is the smaller one. */
+static inline bool sel_range_has(struct sel_range r, struct sel_range in) {
+    return in.order <= r.order && in.base >> r.order == r.base >> r.order;
+}
+
+/* Index of a space (space_index.c), under its lock. */
+struct node *space_index_from(const struct space *s, u64 sel); /* the node that covers sel, else the next above, else NULL */
+void space_index_insert(struct space *s, struct node *n);      /* n->base and n->prio set; overlaps nothing */
+void space_index_remove(struct space *s, struct node *n);
+
+/* Tree locks: 64 for all trees, taken before any space lock, one at a time. */
+void space_tree_lock(u32 tree);
+void space_tree_unlock(u32 tree);
+
+/* Makes a node of what `n` says (base, source, pd, parent, tree, type, order, perm, tables): memory, tables, the object's
+ * reference first, then the commit. Tree lock and space lock held. BAD_MEM; BAD_CAP if the object is dying. */
+must_check enum abi_status space_node_install(const struct node *n);
+/* A node for half of one that is split: charged to its PD even beyond the limit, or the PD could keep others from revoking. */
+must_check struct node *space_node_alloc_forced(struct pd *pd);
+void space_node_link(struct node *n, struct node *parent);
+void space_node_unlink(struct node *n);
+u32 space_index_prio(void);
+/* Whoever installed memory over a range whose old translations may not be flushed yet flushes itself (no locks held). */
+static inline bool space_is_flushing(const struct space *s) { return s->flushing != 0; }
+
+/* Splits n, its node and its page-table leaves, so that [source, 2^order) is a node of its own: n becomes that part, its buddies
+ * are new nodes. No descendant straddles the part any more. Tree lock held. BAD_MEM: nothing changed. */
+must_check enum abi_status space_node_split(struct node *n, u64 source, unsigned order);
+
+/* Revokes in [lo, hi) of a space (space_revoke.c): a range that divides a node is one naturally aligned part of it.
+ * `only`: not NULL: nothing if another node stands there. */
+must_check enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 hi, unsigned mask, bool self,
+                                                const struct node *only, struct space_progress *p);

@@ -1,0 +1,361 @@
+#include "arch/assert.h"
+#include "arch/cpu.h"
+#include "arch/vcpu.h"
+#include "core/cpu.h"
+#include "core/shoot.h"
+#include "core/space_priv.h"
+
+/* Revoke works in steps of bounded length under a tree lock, with a flush and a preemption point between them.
+ *
+ * Going down it bars the mask (nothing more is delegated from there), coming back up it removes it, children first. So a
+ * child never has what its parent lacks, a node without the mask has nothing below it to do, and whatever stops a revoke
+ * half-way leaves a good tree. All table changes of a step are flushed before the step's end: nobody returns to user mode
+ * owing a flush. */
+
+#define STEP_WORK   1024 /* nodes looked at; changing one counts REDUCE_WORK */
+#define REDUCE_WORK 16
+#define BATCH_PDS   8
+
+struct batch_pd {
+    struct pd *pd;
+    bool host, guest; /* what to flush */
+    struct page_list pages;
+};
+struct revoke {
+    struct space *space;
+    u64 lo, hi;
+    unsigned type, mask;
+    bool self;
+    const struct node *only;
+    struct space_progress *p;
+    i64 work;     /* left in this step */
+    bool moved;   /* this call has removed something: it may stop */
+    bool polled;  /* a preemption is pending */
+    /* what a step has changed and not flushed yet */
+    struct batch_pd batch[BATCH_PDS];
+    unsigned batch_count;
+    struct node *dead; /* chained by `left` */
+    /* the subtree in work: descendants of `top` within its part [source, 2^order) */
+    struct node *top;
+    u64 top_base, source;
+    unsigned top_order, order;
+    struct node *at, *next; /* next child of `at` to look at; NULL: none left, `at` itself is due */
+};
+
+/* Odd while the CPU has changed tables and not flushed: a revoke that finds a node already reduced waits for that flush. */
+static struct {
+    u64 seq; /* atomic, written by its CPU */
+} __attribute__((aligned(64))) flush_owed[ABI_MAX_CPUS];
+
+static struct batch_pd *batch_find(struct revoke *v, struct pd *pd) {
+    for (unsigned i = 0; i < v->batch_count; i++)
+        if (v->batch[i].pd == pd)
+            return &v->batch[i];
+    if (v->batch_count == BATCH_PDS)
+        return NULL;
+    if (!v->batch_count++)
+        atomic_fetch_add(&flush_owed[arch_cpu_self()->id].seq, 1);
+    v->batch[v->batch_count - 1] = (struct batch_pd){.pd = pd};
+    return &v->batch[v->batch_count - 1];
+}
+
+static void node_free(struct rcu_head *h) { slab_free(&node_cache, NULL, container_of(h, struct node, rcu)); }
+
+/* No lock held. */
+static void batch_finish(struct revoke *v) {
+    for (unsigned i = 0; i < v->batch_count; i++) {
+        struct batch_pd *b = &v->batch[i];
+        if (b->host || b->guest) {
+            shoot_down(b->pd, b->host, b->guest);
+            spin_lock(&b->pd->mem.lock);
+            b->pd->mem.flushing--;
+            spin_unlock(&b->pd->mem.lock);
+        }
+        ptab_pages_free(&b->pages, &b->pd->account);
+    }
+    if (v->batch_count)
+        atomic_fetch_add(&flush_owed[arch_cpu_self()->id].seq, 1);
+    v->batch_count = 0;
+    while (v->dead) {
+        struct node *n = v->dead;
+        struct kobj *obj = node_object(n);
+        v->dead = n->left;
+        rcu_call(&n->rcu, node_free);
+        if (obj)
+            kobj_cap_put(obj);
+    }
+}
+
+/* Waits until every flush that other CPUs owed when this was called is done. False: preempted. */
+static bool others_flushed(void) {
+    u64 seen[ABI_MAX_CPUS];
+    unsigned self = arch_cpu_self()->id;
+    for (unsigned i = 0; i < cpu_count; i++)
+        seen[i] = atomic_load_acq(&flush_owed[i].seq);
+    for (unsigned i = 0; i < cpu_count; i++)
+        while (i != self && (seen[i] & 1) && atomic_load_acq(&flush_owed[i].seq) == seen[i]) {
+            if (arch_preempt_pending())
+                return false;
+            arch_cpu_relax();
+        }
+    return true;
+}
+
+static void mem_reduce(struct node *n, struct batch_pd *b) {
+    struct pd *pd = n->pd;
+    bool host = (n->tables & NODE_HOST) && ptab_unmap(&pd->host, n->base, n->order, n->perm, &b->pages);
+    bool guest = (n->tables & NODE_GUEST) && ptab_unmap(&pd->guest, n->base, n->order, n->perm, &b->pages);
+    bool dma = (n->tables & NODE_DMA) && ptab_unmap(&pd->dma, n->base, n->order, n->perm, &b->pages);
+    (void)dma; /* no device translates through it before an IOMMU driver loads it */
+    if ((host || guest) && !b->host && !b->guest)
+        pd->mem.flushing++;
+    b->host |= host;
+    b->guest |= guest;
+}
+
+static void pio_reduce(struct node *n) {
+    enum abi_status status = NOVA_SUCCESS;
+    if (n->tables & NODE_HOST)
+        status = arch_space_ports(n->pd, (unsigned)n->base, 1u << n->order, false);
+    assert(status == NOVA_SUCCESS);
+    if (n->tables & NODE_GUEST)
+        status = arch_guest_ports(n->pd, (unsigned)n->base, 1u << n->order, false);
+    assert(status == NOVA_SUCCESS);
+}
+
+/* Removes the mask from one node; without any permission left it is gone. Tree lock held. False: the batch is full. */
+static bool node_reduce(struct revoke *v, struct node *n) {
+    struct batch_pd *b = NULL;
+    if (n->type == CRD_MEM && !(b = batch_find(v, n->pd)))
+        return false;
+    struct space *s = space_of(n->pd, n->type);
+    spin_lock(&s->lock);
+    n->perm &= (u8)~v->mask;
+    n->barred &= n->perm;
+    if (n->type == CRD_MEM)
+        mem_reduce(n, b);
+    else if (n->type == CRD_OBJ)
+        objtab_set(&n->pd->objtab, n->base, n->perm ? node_object(n) : NULL, n->perm);
+    else if (!n->perm)
+        pio_reduce(n);
+    if (!n->perm)
+        space_index_remove(s, n);
+    spin_unlock(&s->lock);
+    v->work -= REDUCE_WORK;
+    v->moved = true;
+    if (!n->perm) {
+        assert(!n->child);
+        space_node_unlink(n);
+        account_refund(&n->pd->account, node_cache.size);
+        n->left = v->dead;
+        v->dead = n;
+    }
+    return true;
+}
+
+static bool in_part(const struct revoke *v, const struct node *n) {
+    return v->type == CRD_OBJ || (n->source >> v->order == v->source >> v->order && n->order <= v->order);
+}
+
+static bool straddles(const struct revoke *v, const struct node *n) {
+    return v->type != CRD_OBJ && n->order > v->order && n->source >> n->order == v->source >> n->order;
+}
+
+/* Splits every descendant of top that holds the part and more, deepest first, then (self) top. Tree lock held; BAD_MEM.
+ * When the step is over before that: what is split stays split, so starting again goes on. */
+static enum abi_status part_split(struct revoke *v, bool *done) {
+    struct node *n = v->top, *c = n->child;
+    for (;;) {
+        bool stays = n == v->top && !v->self; /* then children that have nothing to lose may stay whole too */
+        while (c && !(straddles(v, c) && (!stays || (c->perm & v->mask))))
+            c = c->next;
+        if (c) {
+            n = c;
+            c = n->child;
+            continue;
+        }
+        bool top = n == v->top;
+        struct node *up = n->parent, *next = n->next;
+        if (n->order > v->order && !stays) {
+            enum abi_status status = space_node_split(n, v->source, v->order);
+            if (status != NOVA_SUCCESS)
+                return status;
+            v->work -= REDUCE_WORK;
+            v->moved = true;
+        }
+        if (top) {
+            v->top_base = n->base;
+            v->top_order = n->order;
+        }
+        *done = top;
+        if (top || v->work <= 0)
+            return NOVA_SUCCESS;
+        n = up;
+        c = next;
+    }
+}
+
+/* Walks the part from (at, next) on. Tree lock held. True: done, false: the step is over. */
+static bool part_walk(struct revoke *v) {
+    while (v->work > 0) {
+        v->work--;
+        struct node *c = v->next;
+        if (c && !(in_part(v, c) && (c->perm & v->mask))) {
+            v->next = c->next;
+        } else if (c) {
+            c->barred |= (u8)(c->perm & v->mask);
+            v->at = c;
+            v->next = c->child;
+        } else {
+            struct node *n = v->at, *up = n->parent, *next = n->next;
+            if (n == v->top && !v->self)
+                return true;
+            if (!node_reduce(v, n))
+                return false;
+            if (n == v->top)
+                return true;
+            v->at = up;
+            v->next = next;
+        }
+    }
+    return false;
+}
+
+/* Between two steps: everything flushed, pending interrupts let in. */
+static void step_end(struct revoke *v) {
+    batch_finish(v);
+    v->polled = arch_preempt_pending();
+    v->work = STEP_WORK;
+}
+
+/* After a gap without the lock. False: top is gone or has another range: look for what is there now. */
+static bool cursor_check(struct revoke *v) {
+    const struct node *top = v->top;
+    if (!top->perm || top->base != v->top_base || top->order != v->top_order)
+        return false;
+    if (!v->at->perm) { /* gone with all below it: from the top again, what is done is skipped */
+        v->at = v->top;
+        v->next = v->top->child;
+    } else if (v->next && (!v->next->perm || v->next->parent != v->at)) {
+        v->next = v->at->child;
+    }
+    return true;
+}
+
+enum found { FOUND_NONE, FOUND_TOP };
+
+/* The node at or after the position. */
+static enum found top_find(struct revoke *v) {
+    u64 sel = v->lo + v->p->pos;
+    spin_lock(&v->space->lock);
+    struct node *n = v->space->root ? space_index_from(v->space, sel) : NULL;
+    if (n && (n->base >= v->hi || (v->only && n != v->only)))
+        n = NULL;
+    if (n) {
+        v->top = n;
+        v->top_base = n->base;
+        v->top_order = n->order;
+    }
+    spin_unlock(&v->space->lock);
+    return n ? FOUND_TOP : FOUND_NONE;
+}
+
+/* The part of top that is in the range: all of it, or (then it is the whole range) an aligned part. */
+static void part_set(struct revoke *v) {
+    const struct node *n = v->top;
+    bool whole = n->base >= v->lo && node_last(n) < v->hi;
+    v->order = whole ? n->order : (unsigned)__builtin_ctzl(v->hi - v->lo);
+    v->source = n->type == CRD_OBJ || whole ? n->source : n->source + (v->lo - n->base);
+}
+
+/* All of one top node's part. False (SPACE_DONE): top changed meanwhile, position unchanged. */
+static enum space_result top_revoke(struct revoke *v, bool *done) {
+    u32 tree = v->top->tree; /* never changes, and the node is not freed before we leave the kernel */
+    bool split = false;
+    *done = false;
+    v->work--;
+    space_tree_lock(tree);
+    if (!v->top->perm || v->top->base != v->top_base || v->top->order != v->top_order) {
+        space_tree_unlock(tree);
+        return SPACE_DONE;
+    }
+    part_set(v);
+    for (;;) {
+        if (!(v->top->perm & v->mask))
+            break; /* then nothing below has it either */
+        if (!split) {
+            if (part_split(v, &split) != NOVA_SUCCESS) {
+                space_tree_unlock(tree);
+                return SPACE_NOMEM;
+            }
+            v->at = v->top;
+            v->next = v->top->child;
+            if (split && v->self)
+                v->top->barred |= (u8)(v->top->perm & v->mask);
+        }
+        if (split && part_walk(v))
+            break;
+        space_tree_unlock(tree);
+        step_end(v);
+        if (v->polled && v->moved)
+            return SPACE_AGAIN;
+        space_tree_lock(tree);
+        if (!cursor_check(v)) {
+            space_tree_unlock(tree);
+            return SPACE_DONE;
+        }
+    }
+    space_tree_unlock(tree);
+    *done = true;
+    return SPACE_DONE;
+}
+
+enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 hi, unsigned mask, bool self,
+                                     const struct node *only, struct space_progress *p) {
+    struct revoke v = {.space = space_of(pd, type), .lo = lo, .hi = hi, .type = type, .mask = mask, .self = self,
+                       .only = only, .p = p, .work = STEP_WORK};
+    enum space_result result = SPACE_DONE;
+    while (result == SPACE_DONE && lo + p->pos < hi && top_find(&v) == FOUND_TOP) {
+        bool done;
+        result = top_revoke(&v, &done);
+        if (done) {
+            v.moved = true;
+            p->pos = min_u64(hi, v.top_base + (1ul << v.top_order)) - lo;
+        }
+        if (result == SPACE_DONE && v.work <= 0) {
+            step_end(&v);
+            if (v.polled && v.moved)
+                result = SPACE_AGAIN;
+        }
+    }
+    batch_finish(&v);
+    if (result == SPACE_DONE && type == CRD_MEM && !others_flushed())
+        result = SPACE_AGAIN;
+    return result;
+}
+
+enum space_result space_revoke(struct pd *pd, u64 crd, bool self, struct space_progress *p) {
+    if (CRD_TYPE(crd) == CRD_NULL || !CRD_PERM(crd))
+        return SPACE_DONE;
+    struct sel_range r = sel_range_of(crd);
+    return space_revoke_range(pd, CRD_TYPE(crd), r.base, r.base + sel_range_size(r), CRD_PERM(crd), self, NULL, p);
+}
+
+enum space_result space_clear(struct pd *pd, struct space_progress *p) {
+    for (; p->step < 3; p->step++, p->pos = 0) {
+        enum space_result r = space_revoke_range(pd, CRD_MEM + p->step, 0, ~0ul, 0xff, true, NULL, p);
+        if (r != SPACE_DONE)
+            return r;
+    }
+    /* Nothing is installed any more (obj.dead): empty tables go, the roots stay loadable until the shell is freed. */
+    struct page_list pages = {0};
+    spin_lock(&pd->mem.lock);
+    bool changed = ptab_unmap(&pd->host, 0, 35, 0, &pages);
+    changed |= ptab_unmap(&pd->guest, 0, 36, 0, &pages);
+    changed |= ptab_unmap(&pd->dma, 0, 36, 0, &pages);
+    spin_unlock(&pd->mem.lock);
+    if (changed)
+        shoot_down(pd, true, true);
+    ptab_pages_free(&pages, &pd->account);
+    return SPACE_DONE;
+}

@@ -1,0 +1,180 @@
+/* From the boot loader (32-bit protected mode, no paging) or from a startup IPI (real mode) to C in the kernel half.
+ * Multiboot Specification 0.6.96 section 3.2, Multiboot2 Specification 2.0 section 3.3 (machine state: the same). */
+#include "hw/layout.h"
+
+#define MB1_FLAGS 0x3 /* page-aligned modules, memory map */
+#define CR0_PE_WP_PG 0x80010001
+#define CR4_PAE 0x20
+#define MSR_EFER 0xc0000080
+#define EFER_LME_NXE_SCE 0x901
+
+    .section .boot.header, "a"
+    .balign 8
+    .long 0x1badb002, MB1_FLAGS, -(0x1badb002 + MB1_FLAGS)
+    .balign 8
+header2:
+    .long 0xe85250d6, 0, header2_end - header2, -(0xe85250d6 + (header2_end - header2))
+    .short 6, 0 /* module alignment */
+    .long 8
+    .short 0, 0
+    .long 8
+header2_end:
+
+    .section .boot.bss, "aw", @nobits
+    .balign 4096
+    .global boot_pml4, boot_pdpt
+boot_pml4: .skip 4096
+boot_pdpt: .skip 4096
+boot_pdpt_image: .skip 4096
+boot_pd: .skip 4 * 4096
+boot_stack: .skip 1024
+boot_stack_end:
+
+    .section .boot.data, "aw"
+    .balign 8
+boot_gdt: .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff /* SEL_KCODE, SEL_KDATA */
+boot_gdtr:
+    .short . - boot_gdt - 1
+    .quad boot_gdt
+no_long_mode_text: .asciz "novella: this CPU has no 64-bit mode or no NX; an x86-64 CPU with both is needed. Stopped.\r\n"
+
+    .section .boot.text, "ax"
+    .code32
+    .global boot_entry
+boot_entry:
+    cli
+    cld
+    mov $boot_stack_end, %esp
+    mov %eax, %ebp /* magic */
+    mov %ebx, %esi /* information */
+    mov $0x80000000, %eax
+    cpuid
+    cmp $0x80000001, %eax
+    jb no_long_mode
+    mov $0x80000001, %eax
+    cpuid
+    and $(1 << 29 | 1 << 20), %edx
+    cmp $(1 << 29 | 1 << 20), %edx
+    jne no_long_mode
+
+    /* 4 GiB in 2 MiB pages: identity, direct map, and its first 2 GiB as image map. */
+    mov $boot_pd, %edi
+    mov $0x83, %eax
+1:  mov %eax, (%edi)
+    movl $0, 4(%edi)
+    add $8, %edi
+    add $0x200000, %eax
+    jnc 1b
+    mov $boot_pdpt, %edi
+    mov $(boot_pd + 3), %eax
+    mov $4, %ecx
+2:  mov %eax, (%edi)
+    add $8, %edi
+    add $4096, %eax
+    loop 2b
+    movl $(boot_pd + 3), boot_pdpt_image + 510 * 8
+    movl $(boot_pd + 4096 + 3), boot_pdpt_image + 511 * 8
+    movl $(boot_pdpt + 3), boot_pml4
+    movl $(boot_pdpt + 3), boot_pml4 + SLOT_DIRECT * 8
+    movl $(boot_pdpt_image + 3), boot_pml4 + SLOT_IMAGE * 8
+
+    mov $CR4_PAE, %eax
+    mov %eax, %cr4
+    mov $boot_pml4, %eax
+    mov %eax, %cr3
+    mov $MSR_EFER, %ecx
+    rdmsr
+    or $EFER_LME_NXE_SCE, %eax
+    wrmsr
+    mov $CR0_PE_WP_PG, %eax
+    mov %eax, %cr0
+    lgdt boot_gdtr
+    ljmp $SEL_KCODE, $boot_long
+
+no_long_mode: /* COM1, as the firmware left it */
+    mov $no_long_mode_text, %esi
+1:  lodsb
+    test %al, %al
+    jz 3f
+    mov %al, %bl
+    mov $0x3fd, %dx
+    mov $0x10000, %ecx
+2:  in %dx, %al
+    test $0x20, %al
+    loopz 2b
+    mov $0x3f8, %dx
+    mov %bl, %al
+    out %al, %dx
+    jmp 1b
+3:  hlt
+    jmp 3b
+
+    .code64
+boot_long:
+    mov $SEL_KDATA, %eax
+    mov %eax, %ss
+    mov %eax, %ds
+    mov %eax, %es
+    xor %eax, %eax
+    mov %eax, %fs
+    mov %eax, %gs
+    mov %ebp, %edi
+    mov %esi, %esi
+    mov $hw_boot_stack_end, %rsp
+    xor %ebp, %ebp
+    mov $hw_main, %rax
+    call *%rax
+    ud2
+
+/* Copied to a page below 1 MiB by smp.c, which fills in the words at its end. Entered in real mode with CS = page >> 4. */
+    .section .rodata
+    .balign 16
+    .global ap_code, ap_code_end, ap_gdtr_base, ap_jump, ap_cr3, ap_stack, ap_cpu, ap_entry
+    .code16
+ap_code:
+    cli
+    cld
+    mov %cs, %ax
+    mov %ax, %ds
+    lgdtl ap_gdtr - ap_code
+    mov $CR4_PAE, %eax
+    mov %eax, %cr4
+    mov ap_cr3 - ap_code, %eax
+    mov %eax, %cr3
+    mov $MSR_EFER, %ecx
+    rdmsr
+    or $EFER_LME_NXE_SCE, %eax
+    wrmsr
+    mov $CR0_PE_WP_PG, %eax
+    mov %eax, %cr0
+    ljmpl *(ap_jump - ap_code)
+    .code64
+    .global ap_long
+ap_long:
+    mov $SEL_KDATA, %eax
+    mov %eax, %ss
+    mov %eax, %ds
+    mov %eax, %es
+    xor %eax, %eax
+    mov %eax, %fs
+    mov %eax, %gs
+    mov ap_stack(%rip), %rsp
+    mov ap_cpu(%rip), %rdi
+    xor %ebp, %ebp
+    mov ap_entry(%rip), %rax
+    call *%rax
+    ud2
+    .balign 8
+ap_gdt: .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff
+ap_gdtr: .short . - ap_gdt - 1
+ap_gdtr_base: .long ap_gdt - ap_code /* + page */
+    .balign 8
+ap_jump: .long ap_long - ap_code /* + page */
+    .short SEL_KCODE
+    .balign 8
+ap_cr3: .quad 0
+ap_stack: .quad 0
+ap_cpu: .quad 0
+ap_entry: .quad 0
+ap_code_end:
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,83 @@
+/* Inside of the ring-0 backend. */
+#pragma once
+#include "arch/acpi.h"
+#include "arch/mem.h"
+#include "arch/range.h"
+#include "core/core.h"
+#include "core/pd.h"
+
+/* What this machine has; set by cpu.c on the boot CPU. */
+struct hw_features {
+    bool x2apic, tsc_deadline, pge, smep, smap, umip, page_1g, xsave, avx, avx512, rep_good, invariant_tsc;
+    unsigned phys_bits;
+};
+extern struct hw_features hw_features;
+extern struct cpu hw_boot_cpu;
+extern struct acpi_info hw_acpi;
+extern struct range_list hw_ranges;
+
+/* main.c: C entry of the boot CPU and of the others (interrupts off, boot page tables, own stack). */
+_Noreturn void hw_main(u32 magic, u32 info);
+_Noreturn void hw_ap_main(struct cpu *c);
+/* Prints one line and stops: the machine lacks something that we need. */
+_Noreturn void hw_stop(const char *what);
+
+/* serial.c */
+void serial_init(void);
+extern bool hw_debugcon; /* copy the log to port 0xe9 */
+
+/* cpu.c */
+bool cpu_detect(const char **missing);
+void cpu_control_init(void);       /* CR0, CR4, EFER, XCR0: any CPU, before anything else in C */
+void cpu_gs_set(struct cpu *c);    /* arch_cpu_self works from here on */
+void cpu_tables_load(struct cpu *c); /* GDT, IDT, TSS, syscall MSRs; its pages are there (paging_cpu_init) */
+void cpu_idt_early(void);          /* panics with a report instead of resetting, before cpu_tables_load */
+u32 cpu_apic_id(void);             /* of this CPU, from CPUID */
+void cpu_topology(u32 apic_id, struct boot_cpu *out);
+void cpu_shifts_init(void);
+struct hw_tss { /* AMD APM vol 2 12.2.5, SDM vol 3 8.7 */
+    u32 reserved0;
+    u64 rsp[3];
+    u64 reserved1;
+    u64 ist[7];
+    u64 reserved2;
+    u16 reserved3, iomap_base;
+} __attribute__((packed));
+static_assert(sizeof(struct hw_tss) == 104, "64-bit TSS");
+enum { IST_DB = 1, IST_NMI, IST_DF, IST_MC, IST_COUNT = 4 };
+
+/* paging.c */
+void paging_init(u64 *boot_pages, u64 boot_pages_end); /* final tables, from page frames at *boot_pages upward */
+must_check bool paging_cpu_init(struct cpu *c);       /* TSS page, stacks; sets mach.tss and mach.stack_top */
+void paging_identity(bool on);                        /* low 4 GiB for the start of further CPUs; off: no page below the kernel half */
+u64 paging_root(void);
+extern u64 hw_boot_pages_used;
+
+/* lapic.c, ioapic.c, clock.c */
+void lapic_init(void);      /* this CPU's */
+void lapic_eoi(void);
+u32 lapic_id(void);
+void lapic_icr(u32 apic_id, u32 low); /* sends and waits for acceptance */
+void lapic_timer_fired(struct cpu *c); /* may call core_timer */
+void lapic_nmi_others(void);
+void lapic_calibrate(void); /* boot CPU, after clock_init */
+u32 ioapic_init(void);      /* returns the number of GSIs (pins and MSIs) */
+unsigned ioapic_holes(struct boot_range *out, unsigned max);
+const char *clock_init(void); /* calibrates; says against what */
+extern u32 hw_tsc_khz;
+void clock_wait_us(u64 us);
+enum vector { VEC_GSI = 0x20, VEC_TIMER = 0xf0, VEC_IPI = 0xf1, VEC_ERROR = 0xfe, VEC_SPURIOUS = 0xff };
+
+/* smp.c */
+void smp_start(unsigned count);  /* starts cpus[1..count); returns when each runs or was given up */
+void smp_release(void);          /* lets them into their dispatch loops */
+void smp_wait_release(void);
+
+/* trap.c */
+_Noreturn void hw_dispatch(struct cpu *c);
+/* fpu.c */
+void fpu_init(void);
+/* panic.c */
+void panic_stop_self(void); /* NMI handler's part: stops if a panic is under way */
+_Noreturn void panic_trap(const char *what, const struct uregs *r, u64 fault_addr);
+extern const char image_text[], image_rodata[], image_data[], image_end[], image_ksyms[], image_ksyms_end[];

@@ -1,0 +1,11 @@
+#pragma once
+#define atomic_load_rlx(p)      __atomic_load_n(p, __ATOMIC_RELAXED)
+#define atomic_load_acq(p)      __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define atomic_store_rlx(p, v)  __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define atomic_store_rel(p, v)  __atomic_store_n(p, v, __ATOMIC_RELEASE)
+#define atomic_xchg(p, v)       __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL)
+#define atomic_cas(p, exp, v)   __atomic_compare_exchange_n(p, exp, v, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+#define atomic_fetch_add(p, v)  __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL)
+#define atomic_fetch_or(p, v)   __atomic_fetch_or(p, v, __ATOMIC_ACQ_REL)
+#define atomic_fetch_and(p, v)  __atomic_fetch_and(p, v, __ATOMIC_ACQ_REL)
+#define atomic_fence()          __atomic_thread_fence(__ATOMIC_SEQ_CST)

@@ -1,0 +1,105 @@
+/* From the entry stubs to core and back to what runs next. */
+#include "arch/assert.h"
+#include "arch/vcpu.h"
+#include "core/klog.h"
+#include "hw/hw.h"
+#include "hw/layout.h"
+#include <mach/insn.h>
+
+static_assert(offsetof(struct mach_cpu, self) == MACH_SELF && offsetof(struct mach_cpu, frame_end) == MACH_FRAME_END &&
+                  offsetof(struct mach_cpu, stack_top) == MACH_STACK && offsetof(struct mach_cpu, scratch) == MACH_SCRATCH,
+              "entry assembly");
+static_assert(offsetof(struct uregs, vec) == REGS_VEC && offsetof(struct uregs, cs) == REGS_CS && sizeof(struct uregs) == REGS_SIZE &&
+                  REGS_SYSCALL == VEC_SYSCALL && USER_CS == SEL_UCODE && USER_SS == SEL_UDATA,
+              "entry assembly");
+static_assert(offsetof(struct ec, regs) % 16 == 0, "the hardware aligns the frame it pushes");
+
+enum { V_DB = 1, V_NMI = 2, V_DF = 8, V_GP = 13, V_PF = 14, V_MC = 18 };
+
+/* Called from entry.S. */
+struct uregs *hw_syscall(struct cpu *c);
+struct uregs *hw_first(struct cpu *c);
+struct uregs *hw_trap_user(struct cpu *c);
+void hw_trap_kernel(struct uregs *r);
+void hw_trap_ist(struct uregs *r, struct cpu *c);
+
+/* Runs vCPUs and idle here until a thread is next; its registers are what entry.S resumes. */
+static struct uregs *leave(struct cpu *c, struct ec *ec) {
+    for (;;) {
+        if (ec->kind == EC_VCPU) {
+            ec = arch_vcpu_run(c);
+        } else if (ec->kind == EC_IDLE) {
+            arch_cpu_idle();
+            ec = core_resume(c);
+        } else if (unlikely(!user_ip_ok(ec->regs.rip))) { /* neither sysret nor iret may see it */
+            ec->regs.vec = V_GP;
+            ec->regs.err = 0;
+            ec = core_exception(c, 0);
+        } else {
+            break;
+        }
+    }
+    assert(ec == c->ec);
+    u64 end = (u64)(&ec->regs + 1);
+    if (c->mach.frame_end != end)
+        c->mach.frame_end = c->mach.tss->rsp[0] = end;
+    return &ec->regs;
+}
+
+struct uregs *hw_syscall(struct cpu *c) { return leave(c, core_syscall(c)); }
+struct uregs *hw_first(struct cpu *c) { return leave(c, core_resume(c)); }
+
+static void interrupt(struct cpu *c, u64 vec) {
+    if (vec >= VEC_GSI && vec < VEC_GSI + ABI_MAX_GSIS) {
+        core_interrupt(c, (unsigned)vec - VEC_GSI); /* masks level-triggered ones before the EOI */
+        lapic_eoi();
+    } else if (vec == VEC_TIMER) {
+        lapic_eoi();
+        lapic_timer_fired(c);
+    } else if (vec == VEC_IPI) {
+        lapic_eoi();
+        core_ipi(c);
+    } else if (vec == VEC_ERROR) {
+        lapic_eoi();
+        klog("cpu %u: local APIC error\n", c->id);
+    } /* else spurious: no EOI */
+}
+
+struct uregs *hw_trap_user(struct cpu *c) {
+    struct ec *ec = c->ec;
+    u64 vec = ec->regs.vec;
+    if (vec >= VEC_GSI) {
+        interrupt(c, vec);
+        return leave(c, core_resume(c));
+    }
+    if (vec == V_GP && c->mach.pio_seen != ec->pd->pio_bitmap) { /* paging.c: first port of this PD came from another CPU */
+        c->mach.pio_seen = ec->pd->pio_bitmap;
+        arch_tlb_flush();
+        return leave(c, core_resume(c));
+    }
+    if (vec == V_DB)
+        dr6_write(0xffff0ff0);
+    return leave(c, core_exception(c, vec == V_PF ? cr2_read() : 0));
+}
+
+void hw_trap_kernel(struct uregs *r) {
+    if (r->vec < VEC_GSI)
+        panic_trap("exception in the kernel", r, cr2_read());
+    interrupt(arch_cpu_self(), r->vec);
+}
+
+void hw_trap_ist(struct uregs *r, struct cpu *c) {
+    static u32 nmis; /* atomic */
+    switch (r->vec) {
+    case V_NMI:
+        panic_stop_self();
+        if (atomic_fetch_add(&nmis, 1) < 10 && r->cs != SEL_KCODE) /* not inside klog */
+            klog("cpu %u: NMI that nobody asked for\n", c->id);
+        break;
+    case V_DB:
+        dr6_write(0xffff0ff0); /* a breakpoint that a user set up for the entry path: nothing to do */
+        break;
+    default:
+        panic_trap(r->vec == V_DF ? "double fault" : "machine check", r, cr2_read());
+    }
+}

@@ -1,0 +1,61 @@
+/* The AMD-V world switch, arch/insn.h: svm_world_switch(rdi guest VMCB, rsi host VMCB, rdx struct uregs *).
+ * The GIF is 0, so nothing is delivered while GS belongs to the guest; RFLAGS.IF must be 1 at VMRUN, or physical interrupts
+ * stay masked while the guest runs (APM vol 2 15.21.1 "V_INTR_MASKING"). */
+    .text
+    .globl svm_world_switch
+    .type svm_world_switch, @function
+svm_world_switch:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    pushq %rdx
+    pushq %rsi
+    movq %rdi, %rax
+    vmload %rax
+    movq 0x00(%rdx), %r15
+    movq 0x08(%rdx), %r14
+    movq 0x10(%rdx), %r13
+    movq 0x18(%rdx), %r12
+    movq 0x20(%rdx), %r11
+    movq 0x28(%rdx), %r10
+    movq 0x30(%rdx), %r9
+    movq 0x38(%rdx), %r8
+    movq 0x40(%rdx), %rdi
+    movq 0x48(%rdx), %rsi
+    movq 0x50(%rdx), %rbp
+    movq 0x58(%rdx), %rbx
+    movq 0x68(%rdx), %rcx
+    movq 0x60(%rdx), %rdx
+    sti
+    vmrun %rax
+    cli
+    vmsave %rax
+    popq %rax
+    vmload %rax
+    popq %rax
+    movq %r15, 0x00(%rax)
+    movq %r14, 0x08(%rax)
+    movq %r13, 0x10(%rax)
+    movq %r12, 0x18(%rax)
+    movq %r11, 0x20(%rax)
+    movq %r10, 0x28(%rax)
+    movq %r9, 0x30(%rax)
+    movq %r8, 0x38(%rax)
+    movq %rdi, 0x40(%rax)
+    movq %rsi, 0x48(%rax)
+    movq %rbp, 0x50(%rax)
+    movq %rbx, 0x58(%rax)
+    movq %rdx, 0x60(%rax)
+    movq %rcx, 0x68(%rax)
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+    .size svm_world_switch, . - svm_world_switch
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,47 @@
+/* A simulated CPU: what belongs to the machine. */
+#pragma once
+#include "arch/types.h"
+
+#define SIM_TLB_SIZE 64 /* entries of the host TLB and of the guest TLB, direct mapped */
+
+struct cpu;
+struct spinlock;
+struct sim_fiber;
+
+struct sim_tlb_entry {
+    u64 tag;  /* guest TLB: ASID; host TLB: 0 */
+    u64 page; /* page number + 1; 0: empty */
+    u64 frame;
+    u32 perm; /* PERM_MEM_* */
+};
+
+enum sim_cpu_state { SIM_CPU_OFF, SIM_CPU_RUN, SIM_CPU_IDLE, SIM_CPU_LOCK };
+
+struct mach_cpu {
+    enum sim_cpu_state state;
+    struct spinlock *wait_lock; /* state LOCK */
+    u32 locks_held;
+    i64 prio;                   /* PCT: higher runs first */
+    u64 relaxed;                /* wait loop iterations since the last progress */
+    struct sim_fiber *kernel;   /* its kernel stack */
+    struct sim_fiber *active;   /* kernel, or the user fiber that runs on this CPU */
+    /* interrupts */
+    bool ipi;
+    u64 irq[2];                 /* pending GSIs */
+    u64 deadline;
+    /* translations */
+    struct sim_tlb_entry tlb[SIM_TLB_SIZE], guest_tlb[SIM_TLB_SIZE];
+    /* registers that are not in the frame */
+    u64 fpu[8];
+    bool fpu_disabled; /* CR0.TS */
+    u64 fs_base, gs_base;
+    u64 cr2;
+    u64 efer, vm_hsave, tsc_aux, xcr0;
+    bool gif;
+    /* trap of the user fiber that just switched to the kernel fiber */
+    int trap;
+};
+
+struct cpu *arch_cpu_self(void);
+void arch_cpu_relax(void);
+bool arch_preempt_pending(void);

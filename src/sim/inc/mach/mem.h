@@ -1,0 +1,16 @@
+/* Physical memory of the simulator: an arena at a fixed host address, there from program start. Low enough for Valgrind, or in
+ * AddressSanitizer's high application memory. */
+#pragma once
+#include "arch/types.h"
+
+#ifdef __SANITIZE_ADDRESS__
+#define SIM_ARENA_BASE 0x200000000000ul
+#else
+#define SIM_ARENA_BASE 0x1000000000ul
+#endif
+#define SIM_ARENA_SIZE (1ul << 30)
+
+static inline void *arch_phys_ptr(paddr_t p) { return (void *)(SIM_ARENA_BASE + p.v); }
+static inline paddr_t arch_ptr_phys(const void *p) { return PADDR((u64)p - SIM_ARENA_BASE); }
+void arch_mem_poison(void *p, size_t size);
+void arch_mem_unpoison(void *p, size_t size);

@@ -1,0 +1,52 @@
+/* Between the simulator's own files. */
+#pragma once
+#include "core/core.h"
+#include "sim/fiber.h"
+#include "sim/sim.h"
+
+#define SIM_TSC_KHZ     10000u
+#define SIM_KERNEL_STACK 0x40000u
+#define SIM_USER_STACK   0x20000u
+
+enum sim_trap { SIM_TRAP_INTERRUPT, SIM_TRAP_SYSCALL, SIM_TRAP_EXCEPTION };
+
+extern struct sim_options sim_opt;
+extern struct cpu sim_cpus[ABI_MAX_CPUS];
+extern bool sim_running;
+extern unsigned sim_failures;
+
+/* sched.c */
+void sim_sched_init(void);
+/* Gives the CPU away until it can run again (its state says why it cannot). */
+void sim_sched_wait(void);
+/* Somebody may run who could not: asks for a decision soon. */
+void sim_sched_wake(void);
+void sim_sched_deadline(u64 tsc);
+void sim_hash_mix(u64 v);
+/* Leaves the run for the host stack. */
+_Noreturn void sim_stop(enum sim_result r);
+/* Host stack: starts the boot CPU's fiber and returns how the run ended. */
+enum sim_result sim_sched_run(void);
+
+/* cpu.c */
+bool sim_interrupt_pending(const struct mach_cpu *m);
+void sim_interrupts_deliver(struct cpu *c);
+void sim_log_dump(void);
+void sim_state_dump(void);
+
+/* mmu.c */
+void sim_tlb_flush(struct mach_cpu *m);
+/* Translates a user access on c. access: PERM_MEM_* of which one bit is set. Returns 0 and *pa, or the error code of #PF | 1 << 31. */
+u64 sim_mmu_translate(struct cpu *c, u64 va, unsigned access, paddr_t *pa);
+void *sim_phys(paddr_t pa); /* host pointer, or NULL outside the arena */
+/* Calls f for every PD that has a page table. */
+void sim_pds_each(void (*f)(struct pd *));
+
+/* user.c: resumes thread ec until its next trap and runs the kernel's part of it; returns what runs next. */
+struct ec *sim_user_run(struct cpu *c, struct ec *ec);
+/* The memory of an object is free: a fiber that belonged to it goes too. */
+void sim_user_forget(const void *ec);
+void sim_users_dump(void);
+
+/* image.c: a root module for the loader: an ELF header whose entry is `entry`. Returns its size. */
+u64 sim_image_make(void *to, u64 entry);

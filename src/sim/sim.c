@@ -1,0 +1,224 @@
+/* A run from power-on to its verdict, and many of them. */
+#define _GNU_SOURCE
+#include "sim/sim.h"
+#include "arch/assert.h"
+#include "arch/mem.h"
+#include "arch/vcpu.h"
+#include "core/kmem.h"
+#include "core/pd.h"
+#include "sim/internal.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct sim_options sim_opt = {.cpus = 1, .ram = 64ul << 20};
+unsigned sim_failures;
+static unsigned cpus_up;
+static bool root_up;
+static struct boot_range ranges[3];
+static struct boot_range holes[1];
+static struct boot_module module;
+static struct boot_cpu boot_cpus[ABI_MAX_CPUS];
+
+#define IMAGE_BASE   0x200000ul /* root's boot module, and its command line a page above */
+#define IMAGE_PAGES  4ul
+#define POOL_BASE    0x400000ul
+
+/* Memory from bottom to top: RAM with the module, the kernel's pool, RAM. */
+static void machine_describe(struct boot_info *b)
+{
+    u64 pool = sim_opt.pool ? sim_opt.pool : max_u64(4ul << 20, sim_opt.ram / 64);
+    char *line = arch_phys_ptr(PADDR(IMAGE_BASE + IMAGE_PAGES * PAGE_SIZE));
+    strcpy(line, "root.elf");
+    module = (struct boot_module){IMAGE_BASE, sim_image_make(arch_phys_ptr(PADDR(IMAGE_BASE)), (u64)sim_opt.root),
+                                  arch_ptr_phys(line).v};
+    ranges[0] = (struct boot_range){0, POOL_BASE, HIP_MEM_RAM};
+    ranges[1] = (struct boot_range){POOL_BASE, pool, HIP_MEM_KERNEL};
+    ranges[2] = (struct boot_range){POOL_BASE + pool, sim_opt.ram - POOL_BASE - pool, HIP_MEM_RAM};
+    holes[0] = (struct boot_range){0xfee00000, PAGE_SIZE, HIP_MEM_RESERVED};
+    for (unsigned i = 0; i < sim_opt.cpus; i++)
+        boot_cpus[i] = (struct boot_cpu){.core = (u8)i, .acpi_id = (u8)i};
+    *b = (struct boot_info){
+        .ranges = ranges, .range_count = ARRAY_SIZE(ranges), .holes = holes, .hole_count = ARRAY_SIZE(holes),
+        .modules = &module, .module_count = 1, .cpus = boot_cpus, .cpu_count = sim_opt.cpus,
+        .cmdline = sim_opt.cmdline ? sim_opt.cmdline : "", .gsi_count = 32, .features = arch_vcpu_features(),
+        .tsc_khz = SIM_TSC_KHZ, .phys_bits = 40, .pool_base = PADDR(POOL_BASE), .pool_size = pool,
+    };
+}
+
+static void boot_wait(const bool *flag)
+{
+    while (!*flag)
+        arch_cpu_relax();
+}
+
+static void boot_main(struct cpu *c)
+{
+    static struct boot_info info;
+    static bool core_up;
+    if (c->id == 0) {
+        machine_describe(&info);
+        if (!core_init(&info, c))
+            sim_stop(SIM_PANIC);
+        core_up = true;
+    }
+    boot_wait(&core_up);
+    (void)arch_vcpu_cpu_init(c); /* without it there are no vCPUs, that is all */
+    if (!core_cpu_init(c))
+        sim_stop(SIM_PANIC);
+    cpus_up++;
+    if (c->id == 0) {
+        while (cpus_up < sim_opt.cpus)
+            arch_cpu_relax();
+        if (!core_root_init(c))
+            sim_stop(SIM_PANIC);
+        root_up = true;
+    }
+    boot_wait(&root_up);
+}
+
+/* A CPU's kernel fiber: what the entry and exit code of ring 0 does. */
+static void cpu_main(u64 id)
+{
+    struct cpu *c = &sim_cpus[id];
+    boot_main(c);
+    struct ec *ec = core_resume(c);
+    for (;;) {
+        assert(c->mach.locks_held == 0);
+        switch (ec->kind) {
+        case EC_IDLE:
+            arch_cpu_idle();
+            ec = core_resume(c);
+            break;
+        case EC_VCPU:
+            ec = arch_vcpu_run(c);
+            break;
+        default:
+            ec = sim_user_run(c, ec);
+        }
+    }
+}
+
+static const char *const result_names[] = {"ok", "expectation failed", "kernel panic", "deadlock: no CPU can ever run again",
+                                           "step budget used up: livelock?"};
+
+static void replay_print(FILE *to)
+{
+    fprintf(to, "replay: SEED=%lu CPUS=%u %s\n", sim_opt.seed, sim_opt.cpus, program_invocation_name);
+}
+
+enum sim_result sim_run(const struct sim_options *o)
+{
+    sim_opt = *o;
+    sim_opt.cpus = o->cpus ? o->cpus : 4;
+    sim_opt.ram = o->ram ? o->ram : 64ul << 20;
+    sim_opt.steps = o->steps ? o->steps : 50000000;
+    assert(sim_opt.cpus <= ABI_MAX_CPUS && sim_opt.ram <= SIM_ARENA_SIZE && sim_opt.root);
+    sim_sched_init();
+    for (unsigned i = 0; i < sim_opt.cpus; i++) {
+        struct cpu *c = &sim_cpus[i];
+        c->id = i;
+        c->mach = (struct mach_cpu){.state = SIM_CPU_RUN, .deadline = ~0ul, .fpu_disabled = true, .gif = true, .xcr0 = 7,
+                                    .prio = c->mach.prio, .kernel = sim_fiber_create(SIM_KERNEL_STACK)};
+        c->mach.active = c->mach.kernel;
+        sim_fiber_prepare(c->mach.kernel, cpu_main, i);
+    }
+    enum sim_result r = sim_sched_run();
+    if (r == SIM_OK && o->end)
+        o->end();
+    if (r == SIM_OK && sim_failures)
+        r = SIM_FAILED;
+    if (r != SIM_OK) {
+        sim_log_dump();
+        if (r == SIM_DEADLOCK || r == SIM_BUDGET)
+            sim_state_dump();
+        fprintf(stderr, "sim: %s; seed %lu, %u CPUs, trace %016lx\n", result_names[r], sim_opt.seed, sim_opt.cpus, sim_hash());
+        replay_print(stderr);
+    }
+    return r;
+}
+
+void sim_done(void) { sim_stop(SIM_OK); }
+
+void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 b)
+{
+    sim_failures++;
+    sim_log("sim: expected %s (%s:%d): %lx, %lx\n", what, file, line, a, b);
+}
+
+void sim_check(void)
+{
+    for (unsigned i = 0; i < sim_opt.cpus; i++)
+        if (sim_cpus[i].mach.state == SIM_CPU_RUN && sim_cpus[i].mach.active == sim_cpus[i].mach.kernel)
+            return; /* inside the kernel: its structures are in motion */
+    bool was = sim_running;
+    sim_running = false; /* no scheduling while we look */
+    sim_pds_each(space_check);
+    sim_running = was;
+}
+
+void sim_fail_alloc(u64 n) { kmem_fail_at = n; }
+bool sim_cpu_is_idle(unsigned cpu) { return sim_cpus[cpu].mach.state == SIM_CPU_IDLE; }
+
+static u64 env_number(const char *name, u64 otherwise)
+{
+    const char *v = getenv(name);
+    return v && *v ? strtoul(v, NULL, 0) : otherwise;
+}
+
+/* One run in a child. Its output is shown only if `show`. */
+static int run_child(const struct sim_options *o, u64 seed, bool show)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0) {
+        perror("sim: fork");
+        exit(2);
+    }
+    if (pid == 0) {
+        struct sim_options mine = *o;
+        mine.seed = seed;
+        if (!show && !freopen("/dev/null", "w", stderr))
+            _exit(99);
+        int r = sim_run(&mine);
+        fflush(NULL);
+        _exit(r);
+    }
+    int status;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum sim_result expected)
+{
+    struct sim_options mine = *o;
+    unsigned bad = 0;
+    mine.cpus = (unsigned)env_number("CPUS", o->cpus ? o->cpus : 4);
+    if (getenv("SEED")) {
+        first = env_number("SEED", 0);
+        count = 1;
+        mine.verbose = true;
+    } else {
+        count = (unsigned)env_number("SEEDS", count);
+    }
+    for (unsigned i = 0; i < count && bad < 5; i++) {
+        int r = run_child(&mine, first + i, expected == SIM_OK);
+        if (r == (int)expected)
+            continue;
+        fprintf(stderr, "sim: seed %lu ended with %d, expected %d\n", first + i, r, expected);
+        bad++;
+    }
+    return bad;
+}
+
+unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < count; i++)
+        n += run_child(o, first + i, false) == (int)result;
+    return n;
+}

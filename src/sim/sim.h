@@ -1,0 +1,133 @@
+/* The simulator as tests see it: machine, user programs, guests. docs/simulator.md tells the story.
+ *
+ * A run: N CPUs, a seed, a root program. Root's first EC starts at `root` with RDI = boot CPU, RSP = HIP address. A thread's
+ * program is a C function f(u64 rdi) named by its address; RIP in a message is either such an address or an opaque token that says
+ * "go on where you were". A function that returns does the reply hypercall.
+ *
+ *   host stack            CPU fibers (kernel stacks)           user fibers (one per EC that runs)
+ *   sim_run ------------> core_resume ... sim_user_run <-----> abi_main(), portal functions
+ *      ^                       | every atomic, lock, IPI wait, user step: sim_choose decides which CPU goes on
+ *      `---- sim_done, failure, deadlock
+ */
+#pragma once
+#include "arch/regs.h"
+#include "arch/types.h"
+
+struct ec;
+struct pd;
+
+enum sim_sched {
+    SIM_AUTO,   /* by seed: random walks of several densities and PCT */
+    SIM_RANDOM, /* at each chosen point any CPU that can run, uniformly */
+    SIM_PCT,    /* priorities with `depth` change points in a window */
+};
+struct sim_options {
+    unsigned cpus; /* 1..64; 0: 4 */
+    u64 seed;
+    u64 ram;       /* bytes; 0: 64 MiB */
+    u64 pool;      /* kernel memory; 0: as on hardware, max(4 MiB, 1/64 of RAM) */
+    void (*root)(u64 cpu);
+    const char *cmdline; /* kernel's */
+    enum sim_sched sched;
+    unsigned depth;
+    u64 steps;      /* budget of scheduling points; 0: 50 million */
+    bool no_svm;    /* CPUs without AMD-V */
+    bool no_flush;  /* mutant: TLB flushes do nothing, to prove that the model notices */
+    bool no_ipi;    /* mutant: IPIs are lost */
+    bool verbose;   /* kernel log to stdout as it comes */
+    void (*end)(void); /* on the host stack after the run: asserts over kernel state */
+};
+enum sim_result { SIM_OK, SIM_FAILED /* sim_expect */, SIM_PANIC, SIM_DEADLOCK, SIM_BUDGET };
+
+/* One run in this process; only one per process (see sim_seeds). What went wrong has been printed with the replay command. */
+enum sim_result sim_run(const struct sim_options *o);
+/* Runs o with seeds first..first+count-1, each in a child process. Returns how many did not end as `expected` wants; prints the
+ * seeds of those. Environment SEED=k runs just that one (verbose), SEEDS=n replaces count, CPUS=n the CPUs. */
+unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum sim_result expected);
+/* How many of the runs end with `result`; silent. For mutants: some interleaving must find it. */
+unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result);
+/* Scheduling choices and kernel entries so far, as one number: equal for equal seeds. */
+u64 sim_hash(void);
+
+/* --- in user programs (on user fibers) --- */
+enum sim_stream { SIM_SCHEDULE, SIM_WORKLOAD, SIM_FAULT };
+/* The only source of nondeterminism: 0..n-1. Tests use the stream SIM_WORKLOAD. */
+u32 sim_choose(enum sim_stream s, u32 n);
+_Noreturn void sim_done(void); /* ends the run; successful if no expectation failed */
+/* Records a failure and goes on; usable on any stack. */
+#define sim_expect(x)          ((x) ? (void)0 : sim_expect_failed(#x, __FILE__, __LINE__, 0, 0))
+#define sim_expect_eq(a, b)                                                                                            \
+    ({                                                                                                                 \
+        u64 va_ = (u64)(a), vb_ = (u64)(b);                                                                            \
+        va_ == vb_ ? (void)0 : sim_expect_failed(#a " == " #b, __FILE__, __LINE__, va_, vb_);                          \
+    })
+void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 b);
+void sim_log(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* into the run's log, shown when it fails */
+/* A step of user code: other CPUs, interrupts and preemption may happen here. */
+void sim_step(void);
+unsigned sim_cpu(void);
+u64 sim_clock(void);
+/* Registers of the running thread as the kernel keeps them: RSP, RDI at entry, everything an exception message shows. */
+struct uregs *sim_regs(void);
+/* The one hypercall primitive: registers in and out. */
+struct sim_hypercall {
+    u64 rdi, rsi, rdx, rax, r8;
+};
+void sim_hypercall(struct sim_hypercall *h);
+/* Raises an exception of the running thread and returns when it is resumed here. */
+void sim_raise(unsigned vec, u64 err);
+/* Memory of the running thread's PD, through page tables and TLB; raises #PF until the access is possible. */
+void sim_mem_read(u64 va, void *to, size_t bytes);
+void sim_mem_write(u64 va, const void *from, size_t bytes);
+u32 sim_mem_xchg32(u64 va, u32 v);
+u32 sim_mem_or32(u64 va, u32 v);
+/* Host pointer to the page of an address as it is now: for a UTCB, valid until the thread blocks or the page is revoked. */
+void *sim_mem_ptr(u64 va, bool write);
+/* False instead of a fault. */
+bool sim_mem_probe(u64 va, bool write);
+/* Reads the fetch permission of an address without a fault. */
+bool sim_mem_exec(u64 va);
+u32 sim_port_in(unsigned port, unsigned bytes);
+void sim_port_out(unsigned port, unsigned bytes, u32 value);
+u64 sim_fpu_get(unsigned reg);
+void sim_fpu_set(unsigned reg, u64 value);
+void sim_fs_base_set(u64 v);
+u64 sim_fs_base(void);
+
+/* --- the machine, from anywhere --- */
+/* A device raises an interrupt line (edge). */
+void sim_irq(unsigned gsi);
+/* All invariants that can be checked now; fails the run. No CPU may be inside the kernel. */
+void sim_check(void);
+/* The Nth kernel allocation from now fails; 0: none. */
+void sim_fail_alloc(u64 n);
+/* CPU `cpu` is idle right now. */
+bool sim_cpu_is_idle(unsigned cpu);
+
+/* --- guests: a program is an array of these; RIP of the vCPU is the address of its next element --- */
+enum sim_guest_op {
+    SIM_G_CPUID,  /* exits */
+    SIM_G_HLT,
+    SIM_G_IO,     /* a = port, b = 1: in; size of 1 */
+    SIM_G_RDMSR,  /* a = MSR */
+    SIM_G_WRMSR,
+    SIM_G_VMMCALL,
+    SIM_G_READ,   /* guest-physical a, 8 bytes -> RAX; nested fault when not mapped */
+    SIM_G_WRITE,  /* RAX -> guest-physical a */
+    SIM_G_FETCH,  /* executes at guest-physical a: only the permission counts */
+    SIM_G_SET,    /* RAX = a */
+    SIM_G_ADD,    /* RAX += a */
+    SIM_G_CLI,
+    SIM_G_STI,
+    SIM_G_SPIN,   /* jumps to itself until an interrupt is injected */
+    SIM_G_JUMP,   /* RIP = a */
+    SIM_G_TRIPLE, /* triple fault: shutdown */
+    SIM_G_FPU,    /* fpu register 0 = a */
+    SIM_G_IRET,   /* back from the interrupt: RIP = RBX, IF set. An accepted event left its vector in RCX, the old RIP in RBX
+                     and went on at RIP = RDX with IF clear. */
+};
+struct sim_guest_step {
+    u32 op;
+    u32 b;
+    u64 a;
+};

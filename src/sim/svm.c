@@ -1,0 +1,229 @@
+/* AMD-V: VMRUN with the manual's consistency checks, then a guest program (sim.h) until something that the VMCB intercepts. AMD APM
+ * vol 2 chapter 15, appendix B and C. The guest TLB is tagged by ASID and keeps entries until TLB_CONTROL flushes them. */
+#include "arch/assert.h"
+#include "arch/insn.h"
+#include "arch/mem.h"
+#include "arch/svm_vmcb.h"
+#include "sim/internal.h"
+#include <string.h>
+
+extern const char __executable_start[], end[]; /* linker: guest programs lie between them */
+
+#define EXIT_CPUID    0x72u
+#define EXIT_HLT      0x78u
+#define EXIT_MSR      0x7cu
+#define EXIT_SHUTDOWN 0x7fu
+#define EXIT_VMMCALL  0x81u
+#define EXIT_NONE     ~1ul
+#define EXIT_INVALID  ~0ul
+#define CR0_PE        1ul
+#define CR0_NW        (1ul << 29)
+#define CR0_CD        (1ul << 30)
+#define CR0_PG        (1ul << 31)
+#define CR4_PAE       (1ul << 5)
+#define EFER_MBZ      (~0xfd01ul) /* of this CPU: SCE LME LMA NXE SVME LMSLE FFXSR TCE */
+#define PTE_P         1ul
+#define PTE_RW        2ul
+#define PTE_US        4ul
+#define PTE_PS        0x80ul
+#define PTE_NX        (1ul << 63)
+#define PTE_ADDR      0x000ffffffffff000ul
+#define NPF_FINAL     (1ul << 32) /* fault of the final translation, 15.25.6 */
+
+void clgi(void) { arch_cpu_self()->mach.gif = false; }
+void stgi(void) { arch_cpu_self()->mach.gif = true; }
+void svm_host_save(u64 vmcb_pa) { assert(sim_phys(PADDR(vmcb_pa)) && arch_cpu_self()->mach.efer & EFER_SVME); }
+u32 rdpkru(void) { return 0; }
+void wrpkru(u32 v) { (void)v; }
+
+/* 15.5.1 "Basic Operation", consistency checks; 15.20 "Event Injection". */
+static bool state_valid(const struct vmcb *v)
+{
+    bool paged = v->cr0 & CR0_PG, longmode = v->efer & EFER_LME;
+    unsigned type = SVM_EVENT_TYPE(v->eventinj), vector = SVM_EVENT_VECTOR(v->eventinj);
+    if (!(v->efer & EFER_SVME) || v->efer & EFER_MBZ)
+        return false;
+    if ((!(v->cr0 & CR0_CD) && v->cr0 & CR0_NW) || v->cr0 >> 32 || v->dr6 >> 32 || v->dr7 >> 32)
+        return false;
+    if (v->cr4 >> 32 || v->cr3 & ~PTE_ADDR & ~0xffful)
+        return false;
+    if (longmode && paged && (!(v->cr4 & CR4_PAE) || !(v->cr0 & CR0_PE)))
+        return false;
+    if (longmode && paged && v->cr4 & CR4_PAE && v->cs.attrib >> 9 & 1 && v->cs.attrib >> 10 & 1)
+        return false;
+    if (!(v->misc2 & SVM_MISC2_VMRUN) || v->asid == 0 || v->asid >= cpuid(0x8000000a, 0).b)
+        return false;
+    if (v->iopm & PAGE_MASK || v->msrpm & PAGE_MASK || v->n_cr3 >> 40)
+        return false;
+    if (!(v->eventinj & SVM_EVENT_VALID))
+        return true;
+    return type != 1 && type <= 4 && !(type == SVM_EVENT_EXC && (vector > 31 || vector == 2));
+}
+
+static void guest_tlb_control(struct mach_cpu *m, const struct vmcb *v)
+{
+    for (unsigned i = 0; i < SIM_TLB_SIZE; i++)
+        if (v->tlb_control == SVM_TLB_FLUSH_ALL || ((v->tlb_control & 3) == 3 && m->guest_tlb[i].tag == v->asid))
+            m->guest_tlb[i].page = 0;
+}
+
+/* 15.25.5 "Nested Table Walk": user accesses, NX honoured. Fills *e; false: exitinfo of the fault is set. */
+static bool nested_walk(struct vmcb *v, u64 gpa, unsigned access, struct sim_tlb_entry *e)
+{
+    u64 page = gpa >> PAGE_SHIFT, table = v->n_cr3, all = PTE_RW | PTE_US, nx = 0;
+    v->exitinfo1 = NPF_FINAL | PTE_US | (access == PERM_MEM_W ? 2 : 0) | (access == PERM_MEM_X ? 0x10 : 0);
+    v->exitinfo2 = gpa;
+    for (int level = 3; level >= 0; level--) {
+        u64 pte = *((u64 *)arch_phys_ptr(PADDR(table)) + (page >> (9 * level) & 511));
+        if (!(pte & PTE_P))
+            return false;
+        all &= pte;
+        nx |= pte & PTE_NX;
+        table = pte & PTE_ADDR;
+        if (level == 0 || (level < 3 && pte & PTE_PS)) {
+            u64 mask = (1ul << (9 * level)) - 1;
+            u32 perm = PERM_MEM_R | (all & PTE_RW ? PERM_MEM_W : 0u) | (nx ? 0u : PERM_MEM_X);
+            *e = (struct sim_tlb_entry){v->asid, page + 1, ((table >> PAGE_SHIFT) & ~mask) | (page & mask), perm};
+            v->exitinfo1 |= 1;
+            return all & PTE_US && perm & access;
+        }
+    }
+    return false;
+}
+
+/* Host pointer to guest-physical memory, or NULL: nested page fault. */
+static void *guest_ptr(struct mach_cpu *m, struct vmcb *v, u64 gpa, unsigned access)
+{
+    static u64 nowhere;
+    u64 page = gpa >> PAGE_SHIFT;
+    struct sim_tlb_entry *e = &m->guest_tlb[(page ^ v->asid * 7) % SIM_TLB_SIZE], fresh;
+    if (e->page != page + 1 || e->tag != v->asid || !(e->perm & access)) {
+        e->page = 0;
+        if (!nested_walk(v, gpa & ~7ul, access, &fresh))
+            return NULL;
+        *e = fresh;
+    }
+    void *p = sim_phys(PADDR(e->frame << PAGE_SHIFT | (gpa & PAGE_MASK & ~7ul)));
+    nowhere = ~0ul;
+    return p ? p : &nowhere;
+}
+
+static bool bit_test(u64 map_pa, u64 bit) { return ((u8 *)arch_phys_ptr(PADDR(map_pa)))[bit / 8] >> (bit % 8) & 1; }
+
+static bool msr_intercepted(const struct vmcb *v, u32 msr, bool write)
+{ /* 15.11 "MSR Intercepts": two bits an MSR, three ranges of 2 KiB */
+    u32 base = msr < 0x2000 ? 0 : (msr & ~0x1fffu) == 0xc0000000 ? 0x800 : (msr & ~0x1fffu) == 0xc0010000 ? 0x1000 : ~0u;
+    return base == ~0u || bit_test(v->msrpm, base * 8ul + 2 * (msr & 0x1fff) + write);
+}
+
+static u64 guest_io(struct vmcb *v, const struct sim_guest_step *s, u64 next)
+{
+    if (!(v->misc1 >> 27 & 1) || !bit_test(v->iopm, s->a & 0xffff)) {
+        if (s->b)
+            v->rax |= 0xff;
+        return EXIT_NONE;
+    }
+    v->exitinfo1 = (s->b & 1) | 1u << 4 | 1u << 9 | (s->a & 0xffff) << 16; /* 15.10.2: one byte, 64-bit address size */
+    v->exitinfo2 = next;
+    return SVM_EXIT_IO;
+}
+
+static void event_deliver(struct vmcb *v, struct uregs *r, unsigned vector)
+{
+    r->rcx = vector;
+    r->rbx = v->rip;
+    v->rip = r->rdx;
+    v->rflags &= ~RFLAGS_IF;
+    v->int_shadow = 0;
+}
+
+static u64 intercepted(u32 mask, unsigned bit, u64 code) { return mask >> bit & 1 ? code : EXIT_NONE; }
+
+/* One step; the exit code, or EXIT_NONE. RIP moves on only when the step completes. */
+static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r)
+{
+    if (v->rip < (u64)__executable_start || v->rip >= (u64)end)
+        return EXIT_SHUTDOWN; /* nothing to fetch, no handler for it either */
+    const struct sim_guest_step *s = (const struct sim_guest_step *)v->rip;
+    u64 next = v->rip + sizeof(*s), *p, code = EXIT_NONE;
+    v->nrip = next;
+    switch ((enum sim_guest_op)s->op) {
+    case SIM_G_CPUID: code = intercepted(v->misc1, 18, EXIT_CPUID); break;
+    case SIM_G_HLT: code = intercepted(v->misc1, 24, EXIT_HLT); break;
+    case SIM_G_VMMCALL: code = intercepted(v->misc2, 1, EXIT_VMMCALL); break;
+    case SIM_G_IO: code = guest_io(v, s, next); break;
+    case SIM_G_RDMSR:
+    case SIM_G_WRMSR:
+        v->exitinfo1 = s->op == SIM_G_WRMSR;
+        r->rcx = s->a;
+        code = v->misc1 >> 28 & 1 && msr_intercepted(v, (u32)s->a, s->op == SIM_G_WRMSR) ? EXIT_MSR : EXIT_NONE;
+        break;
+    case SIM_G_READ:
+    case SIM_G_WRITE:
+    case SIM_G_FETCH:
+        p = guest_ptr(m, v, s->a, s->op == SIM_G_READ ? PERM_MEM_R : s->op == SIM_G_WRITE ? PERM_MEM_W : PERM_MEM_X);
+        if (!p)
+            return SVM_EXIT_NPF;
+        if (s->op == SIM_G_READ)
+            v->rax = *p;
+        else if (s->op == SIM_G_WRITE)
+            *p = v->rax;
+        break;
+    case SIM_G_SET: v->rax = s->a; break;
+    case SIM_G_ADD: v->rax += s->a; break;
+    case SIM_G_CLI: v->rflags &= ~RFLAGS_IF; break;
+    case SIM_G_STI: v->rflags |= RFLAGS_IF; break;
+    case SIM_G_SPIN: return EXIT_NONE;
+    case SIM_G_JUMP: next = s->a; break;
+    case SIM_G_TRIPLE: return EXIT_SHUTDOWN;
+    case SIM_G_FPU: m->fpu[0] = s->a; break;
+    case SIM_G_IRET:
+        next = r->rbx;
+        v->rflags |= RFLAGS_IF;
+        break;
+    }
+    if (code == EXIT_NONE)
+        v->rip = next;
+    return code;
+}
+
+static u64 guest_run(struct mach_cpu *m, struct vmcb *v, struct uregs *r)
+{
+    guest_tlb_control(m, v);
+    if (v->eventinj & SVM_EVENT_VALID) {
+        v->eventinj &= ~SVM_EVENT_VALID;
+        event_deliver(v, r, SVM_EVENT_VECTOR(v->eventinj));
+    }
+    for (;;) {
+        sim_point();
+        if (sim_interrupt_pending(m)) {
+            assert(v->misc1 & 1); /* without the intercept, host interrupts would go to the guest */
+            return SVM_EXIT_INTR;
+        }
+        if (v->int_ctl >> 8 & 1 && v->rflags & RFLAGS_IF && !(v->int_shadow & 1)) { /* 15.21.4 */
+            if (v->misc1 & SVM_MISC1_VINTR)
+                return SVM_EXIT_VINTR;
+            event_deliver(v, r, (unsigned)(v->int_ctl >> 32) & 0xff);
+            v->int_ctl &= ~(1ul << 8);
+        }
+        u64 code = guest_step(m, v, r);
+        if (code != EXIT_NONE)
+            return code;
+    }
+}
+
+void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs)
+{
+    struct mach_cpu *m = &arch_cpu_self()->mach;
+    struct vmcb *v = sim_phys(PADDR(guest_vmcb_pa));
+    assert(m->efer & EFER_SVME && m->vm_hsave && !(m->vm_hsave & PAGE_MASK) && !m->gif && m->locks_held == 0);
+    assert(v && !(guest_vmcb_pa & PAGE_MASK) && sim_phys(PADDR(host_vmcb_pa)));
+    v->exitinfo1 = v->exitinfo2 = v->exitintinfo = 0;
+    sim_hash_mix(v->rip);
+    v->exitcode = state_valid(v) ? guest_run(m, v, regs) : EXIT_INVALID;
+    if (v->exitcode != EXIT_INVALID)
+        v->eventinj &= ~SVM_EVENT_VALID;
+    sim_hash_mix(v->exitcode);
+    m->fs_base = m->gs_base = 0xdead0000dead0000ul; /* what VMLOAD of the host state leaves is not any thread's */
+    m->gif = false;
+}

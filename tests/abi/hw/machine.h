@@ -1,0 +1,70 @@
+/* The suite on hardware: the root task. */
+#pragma once
+#include "mem.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Defines the entry point of a thread or portal function `static void fn(u64 rdi)`: FS base for the stack protector, then fn, then
+ * the reply hypercall. RSP is 16-byte aligned at each entry. */
+extern uint64_t machine_tls[];
+#define ENTRY(fn)                                                                                                      \
+    static void fn(uint64_t rdi);                                                                                      \
+    __attribute__((naked, used, noinline)) static void fn##_entry(void)                                                \
+    {                                                                                                                  \
+        __asm__("mov $machine_tls, %%rax\n\twrfsbase %%rax\n\txor %%ebp, %%ebp\n\tcall %P0\n\tmov $1, %%edi\n\tsyscall\n\tud2"  \
+                :                                                                                                      \
+                : "i"(fn));                                                                                            \
+    }                                                                                                                  \
+    __attribute__((used, noinline)) static void fn(uint64_t rdi)
+#define IP(fn) ((uint64_t)fn##_entry)
+/* RSP as it was at the entry; directly in the entry function only. */
+#define ENTRY_RSP() ((uint64_t)__builtin_frame_address(0) + 16)
+
+void machine_init(void); /* the console, once grab() works */
+void machine_out(const char *text);
+_Noreturn void machine_end(unsigned failed);
+uint64_t machine_clock(void);
+static inline void machine_relax(void) { __asm__ volatile("pause" ::: "memory"); }
+unsigned machine_rounds(void); /* how often loops of stress cases run */
+uint64_t machine_seed(void);
+
+/* Stack of slot i (they are used in turn) and back. */
+#define MACHINE_STACKS 64u
+uint64_t machine_stack_top(unsigned i);
+unsigned machine_stack_slot(uint64_t sp);
+/* Pages that a child PD needs to run the suite's code; 0: none. */
+uint64_t machine_image(uint64_t *first_page);
+
+/* #UD; the handler must add MACHINE_UD_LEN to RIP. */
+#define MACHINE_UD_LEN 2u
+void machine_undefined(void);
+/* Executes there; must fault. */
+static inline void machine_jump(uint64_t ip) { ((void (*)(void))ip)(); }
+uint8_t machine_in8(uint16_t port);
+void machine_fpu_set(uint64_t v);
+uint64_t machine_fpu_get(void);
+void machine_base_set(uint64_t v); /* FS or GS base */
+uint64_t machine_base_get(void);
+/* False instead of a fault. On hardware the fault handler sends RIP from machine_probe_at to machine_probe_over. */
+bool machine_probe(uint64_t va, bool write);
+uint64_t machine_probe_fixup(uint64_t rip); /* 0: not one of ours */
+
+struct machine_call {
+    uint64_t rdi, rsi, rdx, rax, r8;
+};
+/* A hypercall with a pattern in every other register. Returns a mask of the registers that did not keep it (bit = number of the
+ * register in instruction encoding; RDI RCX R11 do not count); *c has the registers after the call. */
+unsigned machine_call_checked(struct machine_call *c);
+/* Replies with another stack pointer. */
+_Noreturn void machine_reply_at(uint64_t rsp);
+
+/* A GSI with a pin that the suite can raise. */
+unsigned machine_gsi(void);
+void machine_gsi_prepare(void);
+void machine_gsi_raise(void);
+/* Page of some PCI device's configuration space that can be mapped at `va`, as an H source; 0: none. */
+uint64_t machine_config_page(void);
+
+/* Guest code for the vCPU cases: fills the page at `va`; the guest starts at guest-physical `gpa` in real mode or as a script. */
+enum machine_guest { GUEST_SPIN, GUEST_CPUID, GUEST_HLT };
+uint64_t machine_guest_ip(enum machine_guest kind, uint64_t va, uint64_t gpa);

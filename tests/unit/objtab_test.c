@@ -1,0 +1,62 @@
+/* Goal: the object table gives back what was set, for selectors across all of its pages, and frees every page. */
+#include "kernel_fixture.h"
+
+static void set_then_lookup(void **state) {
+    (void)state;
+    static struct kobj objects[64] __attribute__((aligned(8)));
+    struct objtab t = {0};
+    struct account a = {0};
+    u64 sel[64];
+    for (unsigned i = 0; i < 64; i++) {
+        sel[i] = i < 8 ? i : (0x9e3779b97f4a7c15ul * i >> 20) % ABI_SEL_COUNT;
+        assert_null(objtab_lookup(&t, sel[i]).obj);
+        assert_int_equal(objtab_reserve(&t, sel[i], &a), NOVA_SUCCESS);
+        objtab_set(&t, sel[i], &objects[i], i % 32);
+    }
+    for (unsigned i = 0; i < 64; i++) {
+        struct cap c = objtab_lookup(&t, sel[i] + ABI_SEL_COUNT); /* modulo SEL */
+        assert_ptr_equal(c.obj, &objects[i]);
+        assert_int_equal(c.perm, i % 32);
+        objtab_set(&t, sel[i], NULL, 0);
+        assert_null(objtab_lookup(&t, sel[i]).obj);
+    }
+    assert_true(a.used > 0);
+    objtab_free(&t, &a);
+    assert_int_equal(a.used, 0);
+    assert_null(objtab_lookup(&t, 0).obj);
+}
+
+static void reserve_out_of_memory_changes_nothing(void **state) {
+    (void)state;
+    struct account a = {0};
+    for (u64 nth = 1; nth <= 3; nth++) {
+        struct objtab t = {0};
+        kmem_fail_at = nth;
+        assert_int_equal(objtab_reserve(&t, 12345678, &a), NOVA_BAD_MEM);
+        assert_null(objtab_lookup(&t, 12345678).obj);
+        assert_int_equal(objtab_reserve(&t, 12345678, &a), NOVA_SUCCESS);
+        objtab_free(&t, &a);
+        assert_int_equal(a.used, 0);
+    }
+}
+
+static void reserve_respects_limit(void **state) {
+    (void)state;
+    struct account a = {.limit = 2 * PAGE_SIZE};
+    struct objtab t = {0};
+    assert_int_equal(objtab_reserve(&t, 5, &a), NOVA_BAD_MEM);
+    a.limit = 3 * PAGE_SIZE;
+    assert_int_equal(objtab_reserve(&t, 5, &a), NOVA_SUCCESS);
+    objtab_free(&t, &a);
+    assert_int_equal(a.used, 0);
+}
+
+int main(void) {
+    kernel_fixture_setup();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(set_then_lookup),
+        cmocka_unit_test(reserve_out_of_memory_changes_nothing),
+        cmocka_unit_test(reserve_respects_limit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
