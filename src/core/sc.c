@@ -26,11 +26,16 @@ struct sc *sc_create(struct pd *owner, struct ec *ec, unsigned prio, u64 quantum
 }
 
 u64 sc_time_us(struct sc *sc) {
-    u64 ticks = atomic_load_rlx(&sc->used);
-    struct cpu *c = arch_cpu_self();
-    if (c->sc == sc)
-        ticks += arch_clock() - c->sc_start;
-    return (u64)((__uint128_t)ticks * 1000 / tsc_khz);
+    const struct cpu *c = cpus[sc->cpu];
+    u64 ticks, now;
+    do { /* consistent with charge() on its CPU: `used` changes whenever sc_start does */
+        ticks = atomic_load_acq(&sc->used);
+        u64 start = atomic_load_acq(&c->sc_start);
+        bool running = atomic_load_acq(&c->sc) == sc;
+        now = running ? arch_clock() : start;
+        now = now > start ? now - start : 0;
+    } while (atomic_load_acq(&sc->used) != ticks);
+    return (u64)((__uint128_t)(ticks + now) * 1000 / tsc_khz);
 }
 
 static void sc_free(struct rcu_head *h) {
@@ -85,7 +90,7 @@ static void charge(struct cpu *c, u64 now) {
     u64 spent = now > c->sc_start ? now - c->sc_start : 0;
     atomic_store_rlx(&sc->used, sc->used + spent);
     sc->left = spent < sc->left ? sc->left - spent : 0;
-    c->sc_start = now;
+    atomic_store_rel(&c->sc_start, now);
 }
 
 /* Arms the hardware for what comes first: end of the quantum or a deadline. An earlier shot that is armed already just comes early. */
@@ -140,7 +145,7 @@ static void pick(struct cpu *c) {
             continue;
         }
         sc->state = SC_RUNNING;
-        c->sc = sc;
+        atomic_store_rel(&c->sc, sc);
         break;
     }
     sched_activate(c);

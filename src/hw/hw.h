@@ -61,6 +61,7 @@ void lapic_icr(u32 apic_id, u32 low); /* sends and waits for acceptance */
 void lapic_timer_fired(struct cpu *c); /* may call core_timer */
 void lapic_nmi_others(void);
 void lapic_calibrate(void); /* boot CPU, after clock_init */
+void pic_silence(void);
 u32 ioapic_init(void);      /* returns the number of GSIs (pins and MSIs) */
 unsigned ioapic_holes(struct boot_range *out, unsigned max);
 const char *clock_init(void); /* calibrates; says against what */

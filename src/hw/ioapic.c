@@ -33,8 +33,11 @@ static struct ioapic *ioapic_of(unsigned gsi) {
     return NULL;
 }
 
-/* The two 8259 are moved out of the way of exceptions and masked; their spurious interrupts are ignored (vectors 0xa0-0xaf). */
-static void pic_silence(void) {
+/* The two 8259 are moved out of the way of exceptions and masked; their spurious interrupts are ignored (vectors 0xa0-0xaf).
+ * Before the local APIC masks LINT0: what the 8259 had pending goes away only while that pin still listens. */
+void pic_silence(void) {
+    if (!hw_acpi.has_8259 && hw_acpi.lapic_addr)
+        return;
     static const struct {
         u8 port, value;
     } steps[] = {{0x20, 0x11}, {0xa0, 0x11}, {0x21, 0xa0}, {0xa1, 0xa8}, {0x21, 4}, {0xa1, 2}, {0x21, 1}, {0xa1, 1}, {0x21, 0xff}, {0xa1, 0xff}};
@@ -43,8 +46,6 @@ static void pic_silence(void) {
 }
 
 u32 ioapic_init(void) {
-    if (hw_acpi.has_8259 || !hw_acpi.lapic_addr)
-        pic_silence();
     for (u32 i = 0; i < hw_acpi.ioapic_count; i++) {
         const struct acpi_ioapic *t = &hw_acpi.ioapics[i];
         if (t->addr >= 1ul << 32 || t->gsi_base >= ABI_MAX_GSIS)

@@ -146,6 +146,7 @@ static void time_find(void) {
     const char *reference = clock_init();
     if (!reference)
         hw_stop("neither the ACPI PM timer nor the 8254 counts; the TSC cannot be calibrated");
+    pic_silence();
     lapic_init();
     lapic_calibrate();
     klog("time: TSC %u kHz (against the %s)%s, %s, %s\n", hw_tsc_khz, reference, hw_features.invariant_tsc ? "" : ", not marked invariant",

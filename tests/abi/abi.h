@@ -21,6 +21,7 @@ typedef uint32_t u32;
 #define SEL_GRAB   0x41ul /* portal: delegates within root's own PD */
 #define EVENTS(k) (0x100ul + 0x40 * (k)) /* event base of threads on CPU index k */
 #define HS_READY  0x20ul /* in such a block: semaphore, child PDs say that they run */
+#define HS_BLOCK  0x22ul /* semaphore that nobody ups */
 #define HS_GIVE   0x21ul /* portal: w0 = CRD of root's to delegate to the caller, w1 = hotspot, w2 = flags */
 #define SCRATCH   0x1000ul
 #define SCRATCH_ORDER 12u

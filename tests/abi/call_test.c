@@ -2,7 +2,7 @@
  * client occupies a server where it has to be busy. */
 #include "abi.h"
 
-static struct thread server, server2, client, client2;
+static struct thread server, client, client2;
 static sel_t gate, done, pt, pt2;
 static u64 seen_pid, seen_rsp, seen_items, seen_word, status_a, status_b, count;
 

@@ -39,6 +39,13 @@ static void fill(const struct thread *t, u64 v) {
         utcb_put(t, i, v);
 }
 
+/* Reply: to that entry point with a fresh stack. */
+static void go_to(const struct thread *t, u64 ip) {
+    utcb_put(t, 0, MTD_RIP | MTD_RSP);
+    utcb_put(t, STATE_WORD(rip), ip);
+    utcb_put(t, STATE_WORD(rsp), thread.sp);
+}
+
 /* --- STARTUP --- */
 ENTRY(says_done) {
     (void)rdi;
@@ -125,13 +132,12 @@ ENTRY(on_exception_redirect) {
     const struct thread *t = (const struct thread *)rdi;
     look(t);
     if (events == 1) {
-        utcb_put(t, 0, MTD_RIP | MTD_BSD | MTD_RFLAGS);
-        utcb_put(t, STATE_WORD(rip), IP(landed));
+        go_to(t, IP(landed));
+        utcb_put(t, 0, MTD_RIP | MTD_RSP | MTD_BSD | MTD_RFLAGS);
         utcb_put(t, STATE_WORD(rdi), 0x123);
         utcb_put(t, STATE_WORD(rflags), 0x3ffed7 & ~0x100ul); /* IOPL, NT, AC, VM ... */
     } else {
-        utcb_put(t, 0, MTD_RIP);
-        utcb_put(t, STATE_WORD(rip), IP(says_done));
+        go_to(t, IP(says_done));
     }
 }
 static void exception_reply(void) {
@@ -157,8 +163,7 @@ ENTRY(on_gp) {
     const struct thread *t = (const struct thread *)rdi;
     look(t);
     result = 13;
-    utcb_put(t, 0, MTD_RIP);
-    utcb_put(t, STATE_WORD(rip), IP(says_done));
+    go_to(t, IP(says_done));
 }
 static void exception_bad_rip(void) {
     static const u64 bad[] = {0x800000000000, 0xffff800000000000, 0xffffffff80200000, 0x7ffffffff000};
@@ -251,8 +256,7 @@ static void page_fault_many_items(void) {
 ENTRY(on_fault_skip) {
     const struct thread *t = (const struct thread *)rdi;
     look(t);
-    utcb_put(t, 0, MTD_RIP);
-    utcb_put(t, STATE_WORD(rip), IP(says_done));
+    go_to(t, IP(says_done));
 }
 ENTRY(writes_readonly) {
     (void)rdi;

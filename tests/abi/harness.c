@@ -226,6 +226,7 @@ static void cpu_setup(unsigned k)
     local_make(&giver[k], k, SEL_GIVER(k), GIVE_UTCB(k), 1 + ABI_CPUS_MAX + k);
     events_make(EVENTS(k), k);
     CHECK_EQ(nova_create_sm(EVENTS(k) + HS_READY, SEL_PD, 0), NOVA_SUCCESS);
+    CHECK_EQ(nova_create_sm(EVENTS(k) + HS_BLOCK, SEL_PD, 0), NOVA_SUCCESS);
     portal_make(EVENTS(k) + HS_GIVE, &giver[k], 0, IP(give_portal), (u64)&giver[k]);
 }
 

@@ -152,10 +152,8 @@ bool board_mmio_read(void *ctx, uint64_t gpa, unsigned size, uint64_t *val)
         mutex_lock(&vm->irq_lock);
         *val = ioapic_read(&vm->ioapic, gpa & 0xffc) >> shift;
         mutex_unlock(&vm->irq_lock);
-    } else if (gpa >> 12 == LAPIC_PAGE) {
+    } else if (gpa >> 12 == LAPIC_PAGE && board_self(vm)->lapic.mode == LAPIC_XAPIC) {
         struct vcpu *v = board_self(vm);
-        if (v->lapic.mode != LAPIC_XAPIC)
-            return false;
         mutex_lock(&v->lapic_lock);
         (void)lapic_read(&v->lapic, gpa >> 4 & 0xff, vm_now_ns(vm), val);
         mutex_unlock(&v->lapic_lock);
@@ -182,11 +180,9 @@ bool board_mmio_write(void *ctx, uint64_t gpa, unsigned size, uint64_t val)
         mutex_unlock(&vm->irq_lock);
         return true;
     }
-    if (gpa >> 12 == LAPIC_PAGE) {
+    if (gpa >> 12 == LAPIC_PAGE && board_self(vm)->lapic.mode == LAPIC_XAPIC) {
         struct vcpu *v = board_self(vm);
         bool ok;
-        if (v->lapic.mode != LAPIC_XAPIC)
-            return false;
         if (size >= 4 && !(gpa & 0xf))
             irq_lapic_write(v, gpa >> 4 & 0xff, (uint32_t)val, &ok);
         return true;

@@ -1,7 +1,7 @@
 #include "vm.h"
 
 enum { RFLAGS_IF = 1 << 9 };
-enum { INJ_TYPE_INTR = 0, INJ_TYPE_NMI = 2, INJ_TYPE_EXC = 3, INJ_TYPE_SOFT = 4 };
+enum { INJ_TYPE_NMI = 2, INJ_TYPE_EXC = 3, INJ_TYPE_SOFT = 4 };
 #define INJ_TYPE(info) ((info) >> 8 & 7)
 
 void vcpu_notify(struct vcpu *v)

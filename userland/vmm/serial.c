@@ -1,4 +1,6 @@
 #include "vm.h"
+
+#include <string.h>
 #include <string.h>
 
 #define OUT_DELAY_NS 20000000ull /* output without a line end is shown after that */

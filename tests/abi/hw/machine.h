@@ -66,5 +66,6 @@ void machine_gsi_raise(void);
 uint64_t machine_config_page(void);
 
 /* Guest code for the vCPU cases: fills the page at `va`; the guest starts at guest-physical `gpa` in real mode or as a script. */
-enum machine_guest { GUEST_SPIN, GUEST_CPUID, GUEST_HLT };
+enum machine_guest { GUEST_NONE, GUEST_SPIN, GUEST_CPUID, GUEST_HLT };
 uint64_t machine_guest_ip(enum machine_guest kind, uint64_t va, uint64_t gpa);
+#define MACHINE_CPUID_LEN 2u /* of the guest's instruction */

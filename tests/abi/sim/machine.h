@@ -54,5 +54,6 @@ void machine_gsi_prepare(void);
 void machine_gsi_raise(void);
 uint64_t machine_config_page(void);
 
-enum machine_guest { GUEST_SPIN, GUEST_CPUID, GUEST_HLT };
+enum machine_guest { GUEST_NONE, GUEST_SPIN, GUEST_CPUID, GUEST_HLT };
 uint64_t machine_guest_ip(enum machine_guest kind, uint64_t va, uint64_t gpa);
+#define MACHINE_CPUID_LEN 16u /* of the guest's instruction */
