@@ -1,7 +1,7 @@
 /* Goal: the state root starts in, sections 7 and 8. Method: reads the HIP, looks the capabilities up. */
 #include "abi.h"
 
-u64 abi_boot_rsp;
+
 
 static u64 hip(unsigned offset, unsigned bytes) {
     u64 v = 0;

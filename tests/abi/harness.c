@@ -8,6 +8,7 @@
 #define SEL_GIVER(k)    (0x50ul + (k))
 
 unsigned abi_cpus;
+u64 abi_boot_cpu, abi_boot_rsp;
 u32 abi_cpu[ABI_CPUS_MAX];
 struct thread abi_main_thread = {.ec = SEL_EC, .sc = SEL_SC, .pd = SEL_PD, .utcb = ABI_ROOT_UTCB};
 unsigned abi_events_seen;

@@ -28,8 +28,11 @@ const char *exit_reason_name(enum exit_reason r);
 /* MTD of the portal of a reason: the state that its handler needs, no more. */
 uint32_t exit_reason_mtd(enum exit_reason r);
 
-/* Secondary execution control without which a vCPU does not run (VMRUN intercept). */
-#define EXIT_CTRL2_RUN 1u
+/* Execution controls: the intercepts that we want besides those that the kernel forces (APM vol. 2 15.9, VMCB offsets 0xc, 0x10).
+ * Without bit 0 of the second one (VMRUN) a vCPU does not run: it leaves with EXIT_INVALID at once. */
+#define EXIT_CTRL1      (1u << 15 | 1u << 18)                               /* RDPMC CPUID */
+#define EXIT_CTRL2_RUN  (1u << 0 | 1u << 1 | 1u << 9 | 1u << 10 | 1u << 11) /* VMRUN VMMCALL WBINVD MONITOR MWAIT */
+#define EXIT_CTRL2_STOP (EXIT_CTRL2_RUN & ~1u)
 
 /* I/O qualification: APM vol. 2 15.10.2 "IOIO intercept information". */
 #define EXIT_IO_IN(q)     ((q) & 1)

@@ -8,14 +8,13 @@
 #include "rt.h"
 #include "tables.h"
 
-#include <cpuid.h>
 #include <string.h>
 
 static struct vm vm;
 
 static void host_cpuid(uint32_t leaf, uint32_t subleaf, struct cpuid_regs *r)
 {
-    __cpuid_count(leaf, subleaf, r->eax, r->ebx, r->ecx, r->edx);
+    __asm__ volatile("cpuid" : "=a"(r->eax), "=b"(r->ebx), "=c"(r->ecx), "=d"(r->edx) : "a"(leaf), "c"(subleaf));
 }
 
 static uint64_t host_xcr0(void)

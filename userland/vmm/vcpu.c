@@ -180,7 +180,8 @@ static void exit_io(void *arg, struct abi_utcb *u)
     if (EXIT_IO_STRING(q) || (size != 1 && size != 2 && size != 4)) {
         /* needs more state than this portal carries: come back at once with EXIT_INVALID, which has it */
         v->emulating = true;
-        s->ctrl[0] = s->ctrl[1] = 0;
+        s->ctrl[0] = EXIT_CTRL1;
+        s->ctrl[1] = EXIT_CTRL2_STOP;
         s->inj_info = 0;
         s->mtd = MTD_CTRL | MTD_INJ;
         return;
@@ -262,7 +263,7 @@ static void emulate(struct vcpu *v, struct abi_utcb *u)
     struct abi_state *s = &u->state;
     struct emu e = {.s = s, .mem = &v->vm->mem, .bus = &v->vm->bus};
 
-    s->ctrl[0] = 0;
+    s->ctrl[0] = EXIT_CTRL1;
     s->ctrl[1] = EXIT_CTRL2_RUN;
     switch (emu_step(&e)) {
     case EMU_DONE:
@@ -386,7 +387,7 @@ static portal_fn handler_of(enum exit_reason r)
 
 static bool failed(const char *what, uint64_t status)
 {
-    log_printf("cannot create %s: %s", what, nova_status_name(status));
+    log_printf("cannot create %s: kernel status %llu", what, (unsigned long long)status);
     return false;
 }
 
@@ -454,7 +455,7 @@ bool vcpus_start(struct vm *vm)
     for (unsigned i = 0; i < vm->cpus; i++) {
         char label[] = "vcpu 0";
         label[5] = (char)('0' + i);
-        enum parent_status status = parent_sc_create(vm->vcpu[i].ec, label, VCPU_PRIORITY, VCPU_QUANTUM_US);
+        enum parent_status status = parent_sc_create(vm->vcpu[i].ec, vm->vcpu[i].handler->cpu_index, label, VCPU_PRIORITY, VCPU_QUANTUM_US);
         if (status != PARENT_OK) {
             log_printf("cannot start vCPU %u: root gives no time for it (status %u)", i, status);
             return false;
