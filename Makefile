@@ -94,6 +94,7 @@ COMPS    := $(filter-out lib conf,$(notdir $(patsubst %/,%,$(wildcard userland/*
 LIB_SRC  := $(wildcard userland/lib/*.c userland/lib/*.S userland/lib/hw/*.c userland/lib/hw/*.S)
 LIB_OBJ  := $(patsubst %,$(B)/user/%.o,$(LIB_SRC))
 ABI_SRC  := $(wildcard tests/abi/*.c)
+$(B)/user/tests/abi/%: USER_INC += -Itests/abi -Itests/abi/hw
 user: $(patsubst %,$(B)/user/%.elf,$(COMPS)) $(if $(ABI_SRC),$(B)/user/abi.elf)
 
 $(B)/user/%.c.o: %.c | $(NEED)
@@ -118,7 +119,7 @@ $(B)/user/$(1).elf: $(patsubst %,$(B)/user/%.o,$(2)) $(B)/user/librt.a $(3) $(wi
 	$$(Q)tools/check-syscall $$@ $$(@:.elf=.map)
 endef
 $(foreach c,$(COMPS),$(eval $(call user_program,$(c),$(wildcard userland/$(c)/*.c userland/$(c)/*.S),$(if $(filter vmm,$(c)),$(B)/third/libzydis.a))))
-$(eval $(call user_program,abi,$(ABI_SRC),))
+$(eval $(call user_program,abi,$(ABI_SRC) $(wildcard tests/abi/hw/*.c),))
 $(patsubst %,$(B)/user/%.o,$(wildcard userland/vmm/*.c)): | $(B)/third/libzydis.a $(if $(wildcard userland/vmm/dsdt.asl),$(B)/user/dsdt.h)
 
 # The AML of the guest's DSDT as a C array.
@@ -196,12 +197,14 @@ $(eval $(call test_variant,check-fast,sim-fast,-O2))
 
 # The ABI tests in the simulator, once there are both.
 ABI_SIM := $(if $(ABI_SRC),$(if $(wildcard src/sim/*.c),$(B)/sim/abi))
-$(B)/sim/abi: $(ABI_SRC) $(B)/sim/libnovella.a $(ALL_SRC)
+ABI_SIM_SRC := $(ABI_SRC) $(wildcard tests/abi/sim/*.c)
+ABI_SIM_INC := -Itests/abi -Itests/abi/sim -Iuserland/lib
+$(B)/sim/abi: $(ABI_SIM_SRC) $(B)/sim/libnovella.a $(ALL_SRC) $(wildcard tests/abi/*/*.h)
 	$(call say,LINK,$@)
-	$(Q)gcc $(SIM_BASE) $(SIM_SAN) -O1 -no-pie -Iuserland/lib -Iuserland/lib/sim $(ABI_SRC) $(wildcard userland/lib/sim/*.c) $(B)/sim/libnovella.a -o $@
-$(B)/sim-fast/abi: $(ABI_SRC) $(B)/sim-fast/libnovella.a $(ALL_SRC)
+	$(Q)gcc $(SIM_BASE) $(SIM_SAN) -O1 -no-pie $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/sim/libnovella.a -o $@
+$(B)/sim-fast/abi: $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a $(ALL_SRC) $(wildcard tests/abi/*/*.h)
 	$(call say,LINK,$@)
-	$(Q)gcc $(SIM_BASE) -O2 -no-pie -Iuserland/lib -Iuserland/lib/sim $(ABI_SRC) $(wildcard userland/lib/sim/*.c) $(B)/sim-fast/libnovella.a -o $@
+	$(Q)gcc $(SIM_BASE) -O2 -no-pie $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a -o $@
 
 sim: $(B)/sim/libnovella.a $(patsubst tests/%.c,$(B)/check/%,$(SIMT_SRC))
 	@tools/test-run $(patsubst tests/%.c,$(B)/check/%,$(SIMT_SRC))

@@ -202,16 +202,19 @@ static void entry_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, stru
 
 /* GIF 0: registers that host code sees, too, are the guest's from here to the exit. */
 static void world_switch(struct svm_cpu *s, struct vcpu *v, struct uregs *regs) {
-    bool xcr0 = svm.xsave && v->xcr0 != svm.xcr0, aux = svm.tsc_aux && v->tsc_aux != s->tsc_aux;
-    if (xcr0)
+    bool aux = svm.tsc_aux && v->tsc_aux != s->tsc_aux;
+    if (svm.xsave && v->xcr0 != svm.xcr0)
         xsetbv(0, v->xcr0);
     if (aux)
         wrmsr(MSR_TSC_AUX, v->tsc_aux);
     svm_world_switch(arch_ptr_phys(v->vmcb).v, s->host_vmcb.v, regs);
     if (aux)
         wrmsr(MSR_TSC_AUX, s->tsc_aux);
-    if (xcr0)
-        xsetbv(0, svm.xcr0);
+    if (svm.xsave) { /* one emulator (QEMU 7.2) executes XSETBV although its intercept is set */
+        v->xcr0 = xgetbv(0);
+        if (v->xcr0 != svm.xcr0)
+            xsetbv(0, svm.xcr0);
+    }
 }
 
 /* What became of the injected event, and which one is to be injected next unless the VMM decides otherwise. A software interrupt or

@@ -151,7 +151,7 @@ static const char *const kind_names[] = {"local thread", "global thread", "vCPU"
 /* `final`: nothing refers to it any more, so no SC can be donated through it. */
 static void ec_stop(struct cpu *c, struct ec *ec, const char *why, bool final) {
     assert(ec->cpu == c->id);
-    if (ec->callee && ec->kind != EC_LOCAL && !final) {
+    if (ec->callee && (ec->kind != EC_LOCAL || ec->caller) && !final) {
         atomic_fetch_or(&ec->hazard, EC_HZ_KILL); /* its donated SC drives the server until the reply */
         return;
     }

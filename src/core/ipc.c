@@ -63,7 +63,9 @@ void ipc_event(struct cpu *c, unsigned number) {
     struct cap cap = objtab_lookup(&ec->pd->objtab, (ec->evt_base + number) % ABI_SEL_COUNT);
     struct pt *pt = cap.obj && cap.obj->type == KOBJ_PT && (cap.perm & PERM_PT_CALL) ? container_of(cap.obj, struct pt, obj) : NULL;
     const char *why = NULL;
-    if (!pt)
+    if (unlikely(atomic_load_rlx(&ec->pd->obj.dead)))
+        why = "its domain dies"; /* the memory under it may be gone already: not worth a message to anybody */
+    else if (!pt)
         why = "no portal for its event";
     else if (pt->ec->cpu != c->id)
         why = "the portal of its event is on another CPU";

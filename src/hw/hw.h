@@ -51,7 +51,6 @@ void paging_init(u64 *boot_pages, u64 boot_pages_end); /* final tables, from pag
 must_check bool paging_cpu_init(struct cpu *c);       /* TSS page, stacks; sets mach.tss and mach.stack_top */
 void paging_identity(bool on);                        /* low 4 GiB for the start of further CPUs; off: no page below the kernel half */
 u64 paging_root(void);
-extern u64 hw_boot_pages_used;
 
 /* lapic.c, ioapic.c, clock.c */
 void lapic_init(void);      /* this CPU's */
@@ -61,7 +60,7 @@ void lapic_icr(u32 apic_id, u32 low); /* sends and waits for acceptance */
 void lapic_timer_fired(struct cpu *c); /* may call core_timer */
 void lapic_nmi_others(void);
 void lapic_calibrate(void); /* boot CPU, after clock_init */
-void pic_silence(void);
+void pic_silence(void);     /* before lapic_init closes LINT0: a request that the 8259 still holds would stay latched in the CPU (QEMU) */
 u32 ioapic_init(void);      /* returns the number of GSIs (pins and MSIs) */
 unsigned ioapic_holes(struct boot_range *out, unsigned max);
 const char *clock_init(void); /* calibrates; says against what */

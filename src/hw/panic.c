@@ -61,7 +61,7 @@ static u64 stack_end(u64 sp) {
 static void put_stack(u64 sp) {
     unsigned shown = 0;
     put("stack:\n");
-    for (sp &= ~7ul; sp < stack_end(sp) && shown < 24; sp += 8) {
+    for (u64 end = stack_end(sp &= ~7ul); sp < end && shown < 24; sp += 8) {
         u64 v = *(const u64 *)sp;
         if (is_text(v)) {
             put("  ");

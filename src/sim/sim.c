@@ -55,6 +55,17 @@ static void boot_wait(const bool *flag)
         arch_cpu_relax();
 }
 
+/* The other CPUs' structures are ours, with the machine half that runs already: core's state of them moves in. */
+static void cpus_adopt(void)
+{
+    for (unsigned i = 1; i < sim_opt.cpus; i++) {
+        struct mach_cpu mach = sim_cpus[i].mach;
+        sim_cpus[i] = *cpus[i];
+        sim_cpus[i].mach = mach;
+        cpus[i] = &sim_cpus[i];
+    }
+}
+
 static void boot_main(struct cpu *c)
 {
     static struct boot_info info;
@@ -63,6 +74,7 @@ static void boot_main(struct cpu *c)
         machine_describe(&info);
         if (!core_init(&info, c))
             sim_stop(SIM_PANIC);
+        cpus_adopt();
         core_up = true;
     }
     boot_wait(&core_up);

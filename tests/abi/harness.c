@@ -28,10 +28,8 @@ u32 abi_random(u32 n)
     return n ? (u32)(random_state >> 33) % n : 0;
 }
 
-u64 abi_tsc_khz(void)
-{
-    return mem_read64((void *)(ABI_HIP_ADDR + offsetof(struct abi_hip, tsc_khz))) & 0xffffffff;
-}
+static u64 tsc_khz; /* children cannot read the HIP */
+u64 abi_tsc_khz(void) { return tsc_khz; }
 
 u64 clock_after_us(u64 us) { return machine_clock() + us * abi_tsc_khz() / 1000; }
 
@@ -159,8 +157,6 @@ ENTRY(startup_portal)
         utcb_put_item(h, n, crd_mem(at, order, PERM_MEM_ALL), DELEGATE(at, 0));
         at += 1ul << order;
     }
-    if (t->child)
-        utcb_put_item(h, n++, crd_mem(ABI_HIP_ADDR >> 12, 0, PERM_MEM_R), DELEGATE(0x3ff00, 0));
     utcb_set_items(h, ABI_STATE_WORDS, n);
 }
 
@@ -257,6 +253,7 @@ static u64 ram_find(void)
 static void harness_setup(void)
 {
     random_state = machine_seed();
+    tsc_khz = mem_read64((void *)(ABI_HIP_ADDR + offsetof(struct abi_hip, tsc_khz))) & 0xffffffff;
     abi_main_thread.cpu = 0;
     abi_cpu[abi_cpus++] = (u32)abi_boot_cpu;
     for (u32 i = 0; i < ABI_MAX_CPUS && abi_cpus < ABI_CPUS_MAX; i++)

@@ -197,7 +197,7 @@ static void utcb_goes_with_ec(void) {
     thread_local(&server, SEL_PD, abi_cpus - 1);
     CHECK(machine_probe(server.utcb, true));
     CHECK_EQ(nova_revoke(crd_obj(server.ec, 0, 0x1f), true), NOVA_SUCCESS);
-    for (unsigned i = 0; i < 200 && perms_of(CRD_MEM, server.utcb >> 12); i++)
+    for (unsigned i = 0; i < 200 && machine_probe(server.utcb, false); i++)
         pause_us(200);
     CHECK(!machine_probe(server.utcb, false));
 }

@@ -22,7 +22,7 @@ static void guest_state(const struct thread *t) {
         utcb_put(t, i, 0);
     utcb_put(t, STATE_WORD(rip), guest_ip);
     utcb_put(t, STATE_WORD(rflags), 2);
-    utcb_put(t, STATE_WORD(ctrl), 1ul << 32);
+    utcb_put(t, STATE_WORD(ctrl), 1ul << 32 | 1ul << 18); /* intercepts VMRUN and CPUID: APM vol 2 appendix B, offsets 10h, 0ch */
     utcb_put(t, STATE_WORD(cr0), 0x10);
     utcb_put(t, STATE_WORD(dr7), 0x400);
     seg_put(t, STATE_WORD(es), 0, 0x93, 0xffff);

@@ -33,7 +33,7 @@ const char *exit_reason_name(enum exit_reason r)
 {
     static const char *const name[EXIT_REASONS] = {
         [EXIT_UNEXPECTED] = "unexpected", [EXIT_CPUID] = "cpuid",     [EXIT_HLT] = "hlt",         [EXIT_IO] = "io",
-        [EXIT_MSR] = "msr",               [EXIT_WINDOW] = "window",   [EXIT_MEMORY] = "memory",   [EXIT_INVALID] = "emulate",
+        [EXIT_MSR] = "msr",               [EXIT_WINDOW] = "window",   [EXIT_MEMORY] = "memory",   [EXIT_DEVICE] = "device",   [EXIT_INVALID] = "emulate",
         [EXIT_STARTUP] = "startup",       [EXIT_RECALL] = "recall",   [EXIT_SHUTDOWN] = "shutdown", [EXIT_HYPERCALL] = "hypercall",
         [EXIT_CACHE] = "cache",           [EXIT_UNDEFINED] = "undefined", [EXIT_RDPMC] = "rdpmc",
     };

@@ -10,7 +10,8 @@ enum exit_reason {
     EXIT_IO,
     EXIT_MSR,
     EXIT_WINDOW,     /* interrupts can be injected now */
-    EXIT_MEMORY,     /* nested page fault */
+    EXIT_MEMORY,     /* nested page fault: memory that is not mapped yet */
+    EXIT_DEVICE,     /* counted only: nested page fault at a device */
     EXIT_INVALID,    /* guest state refused, or emulation asked for by ourselves */
     EXIT_STARTUP,
     EXIT_RECALL,

@@ -309,9 +309,10 @@ static void exit_memory(void *arg, struct abi_utcb *u)
     struct vcpu *v = arg;
     struct abi_state *s = &u->state;
     uint64_t gpa = s->qual[1];
+    bool ram = gmem_ptr(&v->vm->mem, gpa & ~4095ull, 4096) != NULL;
 
-    enter(v, EXIT_MEMORY);
-    if (!gmem_ptr(&v->vm->mem, gpa & ~4095ull, 4096)) {
+    enter(v, ram ? EXIT_MEMORY : EXIT_DEVICE);
+    if (!ram) {
         if (!(gpa >= GMEM_HOLE_START && gpa < GMEM_HIGH_START))
             report_and_end(v, s, true, "the guest touched guest-physical 0x%llx, where there is neither memory nor a device",
                            (unsigned long long)gpa);

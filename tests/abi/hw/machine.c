@@ -1,0 +1,190 @@
+/* The suite's machine on hardware: entry of the root task, UART, instructions that C has no word for. */
+#include "abi.h"
+
+#define STACK_SIZE 0x2000ul
+#define COM1       0x3f8u
+#define DEBUG_EXIT 0xf4u /* QEMU: -device isa-debug-exit,iobase=0xf4,iosize=1; status = value * 2 + 1 */
+#define IMAGE_START 0x400000ul /* user.ld */
+
+_Noreturn void abi_main(u64 cpu);
+extern char __image_end[]; /* user.ld */
+
+uint64_t machine_tls[16] __attribute__((aligned(64))) = {0, 0, 0, 0, 0, 0x5a00ff1234567800}; /* 0x28: canary */
+static char stacks[MACHINE_STACKS][STACK_SIZE] __attribute__((aligned(4096)));
+static char main_stack[0x8000] __attribute__((aligned(4096), used));
+static bool serial, debug_exit;
+
+/* ABI section 7: RDI = boot CPU, RSP = HIP address. */
+__attribute__((naked, used)) void _start(void);
+__attribute__((naked, used)) void _start(void) {
+    __asm__("mov %rsp, abi_boot_rsp\n\t"
+            "mov $main_stack + 0x8000, %rsp\n\t"
+            "mov $machine_tls, %rax\n\t"
+            "wrfsbase %rax\n\t"
+            "mov %rax, (%rax)\n\t"
+            "xor %ebp, %ebp\n\t"
+            "call abi_main\n\t"
+            "ud2");
+}
+
+static inline void outb(u32 port, u32 v) { __asm__ volatile("outb %b0, %w1" : : "a"(v), "Nd"(port)); }
+static inline u32 inb(u32 port) {
+    uint8_t v;
+    __asm__ volatile("inb %w1, %b0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+uint8_t machine_in8(uint16_t port) { return (uint8_t)inb(port); }
+
+void machine_init(void) {
+    serial = grab(crd_pio(COM1, 3), 0, ITEM_H, WINDOW_ALL(CRD_PIO)) == crd_pio(COM1, 3);
+    debug_exit = grab(crd_pio(DEBUG_EXIT, 0), 0, ITEM_H, WINDOW_ALL(CRD_PIO)) == crd_pio(DEBUG_EXIT, 0);
+}
+
+static void out(char c) {
+    while (!(inb(COM1 + 5) & 0x20))
+        machine_relax();
+    outb(COM1, (u32)c);
+}
+
+void machine_out(const char *text) {
+    for (; serial && *text; text++) {
+        if (*text == '\n')
+            out('\r');
+        out(*text);
+    }
+}
+
+_Noreturn void machine_end(unsigned failed) {
+    while (serial && !(inb(COM1 + 5) & 0x40)) /* everything sent */
+        machine_relax();
+    if (debug_exit)
+        outb(DEBUG_EXIT, failed ? 1 : 0); /* QEMU ends with 1: all passed, or 3 */
+    for (;;)
+        pause_us(1000000);
+}
+
+uint64_t machine_clock(void) {
+    u32 lo, hi;
+    __asm__ volatile("rdtscp" : "=a"(lo), "=d"(hi) : : "rcx", "memory");
+    return (u64)hi << 32 | lo;
+}
+unsigned machine_rounds(void) { return 1000; }
+uint64_t machine_seed(void) { return 0x1234567; }
+
+uint64_t machine_stack_top(unsigned i) { return (u64)stacks[i] + STACK_SIZE; }
+unsigned machine_stack_slot(uint64_t sp) { return (unsigned)((sp - (u64)stacks) / STACK_SIZE - 1); }
+uint64_t machine_image(uint64_t *first_page) {
+    *first_page = IMAGE_START >> 12;
+    return (((u64)__image_end + 0xfff) >> 12) - *first_page;
+}
+
+__attribute__((noinline)) void machine_undefined(void) { __asm__ volatile("ud2" ::: "memory"); }
+
+/* MOVQ with the highest XMM register: nothing that the compiler makes of the suite uses it. */
+void machine_fpu_set(uint64_t v) { __asm__ volatile("movq %0, %%xmm15" : : "r"(v)); }
+uint64_t machine_fpu_get(void) {
+    u64 v;
+    __asm__ volatile("movq %%xmm15, %0" : "=r"(v));
+    return v;
+}
+void machine_base_set(uint64_t v) { __asm__ volatile("wrgsbase %0" : : "r"(v)); }
+uint64_t machine_base_get(void) {
+    u64 v;
+    __asm__ volatile("rdgsbase %0" : "=r"(v));
+    return v;
+}
+
+/* Reads a byte at RDI, writes it back if ESI. The fault handler lets it go on at machine_probe_over with EAX = 0. */
+int machine_probe_access(u64 va, int write);
+extern char machine_probe_read[], machine_probe_write[], machine_probe_over[];
+__asm__(".text\n"
+        ".globl machine_probe_access, machine_probe_read, machine_probe_write, machine_probe_over\n"
+        "machine_probe_access:\n\t"
+        "xor %eax, %eax\n"
+        "machine_probe_read:\n\t"
+        "mov (%rdi), %cl\n\t"
+        "test %esi, %esi\n\t"
+        "jz 1f\n"
+        "machine_probe_write:\n\t"
+        "lock orb $0, (%rdi)\n" /* a write of what is there, whoever else writes it */
+        "1:\n\t"
+        "mov $1, %eax\n"
+        "machine_probe_over:\n\t"
+        "ret\n");
+bool machine_probe(uint64_t va, bool write) { return machine_probe_access(va, write); }
+uint64_t machine_probe_fixup(uint64_t rip) {
+    return rip == (u64)machine_probe_read || rip == (u64)machine_probe_write ? (u64)machine_probe_over : 0;
+}
+
+/* RDI = struct machine_call. Patterns in RBX RBP R9 R10 R12-R15; returns the mask. */
+unsigned machine_call_asm(struct machine_call *c, u64 *after);
+__asm__(".text\n"
+        "machine_call_asm:\n\t"
+        "push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
+        "push %rdi\n\tpush %rsi\n\t"
+        "mov %rsp, machine_call_rsp(%rip)\n\t"
+        "mov 8(%rdi), %rsi\n\tmov 16(%rdi), %rdx\n\tmov 24(%rdi), %rax\n\tmov 32(%rdi), %r8\n\tmov (%rdi), %rdi\n\t"
+        "mov $3, %ebx\n\tmov $5, %ebp\n\tmov $9, %r9d\n\tmov $10, %r10d\n\tmov $12, %r12d\n\tmov $13, %r13d\n\t"
+        "mov $14, %r14d\n\tmov $15, %r15d\n\t"
+        "syscall\n\t"
+        "mov %rsp, %rcx\n\t"
+        "sub machine_call_rsp(%rip), %rcx\n\t"
+        "mov machine_call_rsp(%rip), %rsp\n\t"
+        "mov (%rsp), %r11\n\t" /* after */
+        "mov %rax, (%r11)\n\tmov %rdx, 16(%r11)\n\tmov %rbx, 24(%r11)\n\tmov %rcx, 32(%r11)\n\tmov %rbp, 40(%r11)\n\t"
+        "mov %rsi, 48(%r11)\n\tmov %rdi, 56(%r11)\n\tmov %r8, 64(%r11)\n\tmov %r9, 72(%r11)\n\tmov %r10, 80(%r11)\n\t"
+        "mov %r12, 96(%r11)\n\tmov %r13, 104(%r11)\n\tmov %r14, 112(%r11)\n\tmov %r15, 120(%r11)\n\t"
+        "pop %rsi\n\tpop %rdi\n\tpop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\t"
+        "ret\n");
+u64 machine_call_rsp;
+unsigned machine_call_checked(struct machine_call *c) {
+    u64 r[16] = {0};
+    unsigned changed = 0;
+    machine_call_asm(c, r);
+    for (unsigned i = 0; i < 16; i++) {
+        u64 want = i == 0 ? c->rax : i == 2 ? c->rdx : i == 4 ? 0 : i == 6 ? c->rsi : i == 8 ? c->r8 : i;
+        if (i != 1 && i != 7 && i != 11 && r[i] != want)
+            changed |= 1u << i;
+    }
+    *c = (struct machine_call){r[7], r[6], r[2], r[0], r[8]};
+    return changed;
+}
+
+_Noreturn void machine_reply_at(uint64_t rsp) {
+    __asm__ volatile("mov %0, %%rsp\n\tmov $1, %%edi\n\tsyscall\n\tud2" : : "r"(rsp) : "memory");
+    __builtin_unreachable();
+}
+
+/* COM1's interrupt: enabling "transmitter empty" with an empty transmitter raises it (16550 data sheet, IER and IIR). */
+unsigned machine_gsi(void) { return 4; }
+void machine_gsi_prepare(void) {
+    outb(COM1 + 4, 0x0b); /* OUT2 connects the interrupt */
+    outb(COM1 + 1, 0);
+    (void)inb(COM1 + 2);
+}
+void machine_gsi_raise(void) {
+    while (!(inb(COM1 + 5) & 0x20))
+        machine_relax();
+    outb(COM1 + 1, 2);
+    (void)inb(COM1 + 2); /* acknowledges */
+    outb(COM1 + 1, 0);
+}
+
+/* QEMU q35: MMCONFIG at 0xb0000000, the host bridge's page is the first. */
+uint64_t machine_config_page(void) {
+    u64 page = 0xb0000, at = VA_DST >> 12;
+    if (grab(crd_mem(page, 0, PERM_MEM_R), at, ITEM_H, crd_mem(at, 0, 7)) != crd_mem(at, 0, PERM_MEM_R))
+        return 0;
+    bool q35 = (*(volatile u32 *)VA_DST & 0xffff) == 0x8086;
+    (void)nova_revoke(crd_mem(at, 0, 7), true);
+    return q35 ? page : 0;
+}
+
+uint64_t machine_guest_ip(enum machine_guest kind, uint64_t va, uint64_t gpa) {
+    static const uint8_t code[][6] = {[GUEST_SPIN] = {0xfb, 0xeb, 0xfe},        /* sti; jmp . */
+                                      [GUEST_CPUID] = {0x0f, 0xa2, 0xeb, 0xfe}, /* cpuid; jmp . */
+                                      [GUEST_HLT] = {0xf4, 0xeb, 0xfe}};        /* hlt; jmp . */
+    for (unsigned i = 0; i < 6; i++)
+        mem_write8((void *)(va + i), code[kind][i]);
+    return gpa;
+}
