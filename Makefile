@@ -65,9 +65,13 @@ $(B)/hw/%.S.o: %.S | $(NEED)
 	$(call say,AS,$<)
 	@mkdir -p $(@D)
 	$(Q)gcc $(HW_FLAGS) -D__ASSEMBLY__ $(DEP) -c $< -o $@
-$(B)/hw/novella.elf: $(HW_OBJ) $(wildcard src/hw/novella.ld)
+# Linked twice: the second time with the table of function names for panic reports, which stands behind all text.
+$(B)/hw/novella.elf: $(HW_OBJ) $(wildcard src/hw/novella.ld) tools/ksyms
 	$(call say,LINK,$@)
-	$(Q)gcc $(HW_LINK) -Wl,-Map,$(B)/hw/novella.map $(HW_OBJ) -o $@
+	$(Q)gcc $(HW_LINK) $(HW_OBJ) -o $(B)/hw/nosyms.elf
+	$(Q)tools/ksyms $(B)/hw/nosyms.elf >$(B)/hw/ksyms.S
+	$(Q)gcc -c $(B)/hw/ksyms.S -o $(B)/hw/ksyms.o
+	$(Q)gcc $(HW_LINK) -Wl,-Map,$(B)/hw/novella.map $(HW_OBJ) $(B)/hw/ksyms.o -o $@
 $(B)/hw/novella32.elf: $(B)/hw/novella.elf
 	$(Q)objcopy -S -O elf32-i386 $< $@
 
