@@ -41,7 +41,8 @@ HW_LINK  := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=0
             -Wl,--gc-sections -Wl,-T,src/hw/novella.ld
 
 SIM_SAN  := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-SIM_BASE := $(COMMON) -fno-pie -Isrc -Isrc/sim/inc
+# hidden: the core has names that libc has too, and shared libraries must not find ours
+SIM_BASE := $(COMMON) -fvisibility=hidden -fno-pie -Isrc -Isrc/sim/inc
 
 USER_FLAGS := $(COMMON) -O2 -fno-pie -fstack-protector-strong -ftls-model=local-exec -fno-asynchronous-unwind-tables \
               -fcf-protection=none -ffunction-sections -fdata-sections -nostdinc -isystem /usr/include/x86_64-linux-musl \

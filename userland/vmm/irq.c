@@ -49,9 +49,14 @@ static void accept(struct vcpu *v, const struct apic_msg *m)
     case APIC_NMI:
         __atomic_store_n(&v->nmi_pending, 1, __ATOMIC_SEQ_CST);
         break;
-    case APIC_INIT:
+    case APIC_INIT: {
+        /* the STARTUP IPI may follow before the CPU has seen this: it waits for one from now on */
+        uint32_t runs = VCPU_RUNS;
+        if (!__atomic_compare_exchange_n(&v->start, &runs, VCPU_WAITS_FOR_SIPI, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            return;
         __atomic_store_n(&v->init_pending, 1, __ATOMIC_SEQ_CST);
         break;
+    }
     case APIC_STARTUP: {
         uint32_t waits = VCPU_WAITS_FOR_SIPI;
         if (__atomic_load_n(&v->start, __ATOMIC_SEQ_CST) != waits)

@@ -60,7 +60,6 @@ static void wait_for_sipi(struct vcpu *v, struct abi_utcb *u)
 {
     uint32_t arrived = VCPU_SIPI_ARRIVED;
 
-    __atomic_store_n(&v->init_pending, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&v->halted, 1, __ATOMIC_SEQ_CST);
     while (!__atomic_compare_exchange_n(&v->start, &arrived, VCPU_RUNS, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
         (void)sem_down(v->wake);
@@ -74,12 +73,12 @@ static void wait_for_sipi(struct vcpu *v, struct abi_utcb *u)
 
 static void init_take(struct vcpu *v, struct abi_utcb *u)
 {
+    __atomic_store_n(&v->init_pending, 0, __ATOMIC_SEQ_CST);
     mutex_lock(&v->lapic_lock);
     uint8_t mode = v->lapic.mode;
     lapic_init(&v->lapic, v->index, v->index == 0);
     v->lapic.mode = mode;
     mutex_unlock(&v->lapic_lock);
-    __atomic_store_n(&v->start, VCPU_WAITS_FOR_SIPI, __ATOMIC_SEQ_CST);
     wait_for_sipi(v, u);
 }
 

@@ -1,0 +1,107 @@
+/* Goal: after revoke has returned no CPU uses the old translation (ABI section 6), and the simulator's TLB would show it if one did.
+ * Method: threads on other CPUs touch a page all the time while root takes it away; a mutant of the machine whose flushes do nothing
+ * must be caught. */
+#include "simtest.h"
+
+#define WINDOW_VA 0x60000000ul
+static volatile bool revoked, stop;
+static u64 stale, hits;
+static sel_t done;
+
+/* #PF in a toucher: it has seen the page gone. The handler ends it. */
+static void fault_portal(u64 utcb)
+{
+    struct abi_state *st = &utcb_at(utcb)->state;
+    sim_expect_eq(st->qual[1] & ~0xffful, WINDOW_VA);
+    sim_expect_eq(st->qual[0] & 4, 4);
+    st->mtd = 0;
+    up(done);
+    OK(nova_sm_down(0x50, false, 0)); /* never */
+    reply();
+}
+
+static void toucher(u64 rdi)
+{
+    (void)rdi;
+    u64 v;
+    while (!stop) {
+        bool before = revoked; /* revoke had returned before the access began */
+        sim_mem_read(WINDOW_VA, &v, sizeof(v));
+        hits++;
+        stale += before;
+    }
+}
+
+static void revoke_root(u64 cpu)
+{
+    u64 page = WINDOW_VA >> PAGE_SHIFT;
+    done = sem_make(0);
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    ram_map(ABI_ROOT_UTCB, 2);
+    sim_expect_eq(grab(ABI_ROOT_UTCB, crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7), page << 12, crd_mem(page, 0, 7)), crd_mem(page, 0, 7));
+    for (unsigned c = 0; c < 4; c++) {
+        if (c == cpu)
+            continue;
+        startup_make(c);
+        struct thread t = thread_make(c, false, 0);
+        portal_make(&t, fault_portal, MTD_QUAL, EVENTS(c) + 14);
+        thread_start(c, 10, toucher);
+    }
+    for (u32 n = sim_choose(SIM_WORKLOAD, 600); n; n--)
+        sim_step();
+    OK(nova_revoke(crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7), false));
+    revoked = true;
+    for (unsigned i = 0; i < 3; i++)
+        OK(nova_sm_down(done, false, sim_clock() + 10000000)); /* all three fault */
+    sim_expect_eq(stale, 0);
+    sim_expect(sim_mem_probe(RAM_VA, true)); /* the named range itself stays */
+    stop = true;
+    sim_done();
+}
+static void revoke_flushes_all_cpus(void **s)
+{
+    (void)s;
+    scenario(revoke_root, 4, 150);
+}
+static void missing_flush_is_noticed(void **s)
+{
+    (void)s;
+    struct sim_options o = {.cpus = 4, .root = revoke_root, .no_flush = true};
+    assert_in_range(sim_count(&o, 1, 10, SIM_FAILED), 8, 10);
+}
+
+/* Rights of a mapping in use shrink: the next write faults, reads go on. */
+static void reduce_root(u64 cpu)
+{
+    (void)cpu;
+    u64 page = WINDOW_VA >> PAGE_SHIFT, v = 42, r = 0;
+    ram_map(ABI_ROOT_UTCB, 9);
+    sim_mem_write(RAM_VA + 0x3000, &v, 8);
+    sim_expect_eq(grab(ABI_ROOT_UTCB, crd_mem(RAM_VA >> PAGE_SHIFT, 2, 7), page << 12, crd_mem(page, 2, 7)), crd_mem(page, 2, 7));
+    sim_expect(sim_mem_probe(WINDOW_VA + 0x3000, true));
+    OK(nova_revoke(crd_mem((RAM_VA >> PAGE_SHIFT) + 3, 0, PERM_MEM_W | PERM_MEM_X), false));
+    sim_expect(!sim_mem_probe(WINDOW_VA + 0x3000, true));
+    sim_expect(!sim_mem_exec(WINDOW_VA + 0x3000));
+    sim_mem_read(WINDOW_VA + 0x3000, &r, 8);
+    sim_expect_eq(r, 42);
+    sim_expect(sim_mem_probe(WINDOW_VA + 0x2000, true)); /* the neighbour keeps its rights */
+    u64 crd = crd_mem(page + 3, 0, 0);
+    OK(nova_lookup(&crd));
+    sim_expect_eq(crd, crd_mem(page + 3, 0, PERM_MEM_R));
+    sim_done();
+}
+static void rights_shrink_at_once(void **s)
+{
+    (void)s;
+    scenario(reduce_root, 2, 30);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(revoke_flushes_all_cpus),
+        cmocka_unit_test(missing_flush_is_noticed),
+        cmocka_unit_test(rights_shrink_at_once),
+    };
+    return cmocka_run_group_tests_name("sim shootdown", tests, NULL, NULL);
+}
