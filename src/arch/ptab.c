@@ -6,11 +6,11 @@
 #include "core/kmem.h"
 
 /* Levels count from the leaves: an entry of level l covers 2^(9l) pages; the root table holds entries of level 3. */
-#define LEVELS     4u
-#define ENTRIES    512u
-#define ADDR_MASK  0x000ffffffffff000ul
-#define LARGE      (1ul << 7) /* every format: this entry of level 1 or 2 is a leaf */
-#define USER_HALF  256u       /* entries of a host root table that are not the kernel's */
+#define LEVELS    4u
+#define ENTRIES   512u
+#define ADDR_MASK 0x000ffffffffff000ul
+#define LARGE     (1ul << 7) /* every format: this entry of level 1 or 2 is a leaf */
+#define USER_HALF 256u       /* entries of a host root table that are not the kernel's */
 
 /* The bits in which the formats differ. An entry without read permission is 0 in all of them: x86 has no write-only
  * or execute-only pages, and execute-only EPT entries are not always supported. */
@@ -45,8 +45,8 @@ static u64 *root_table(const struct ptab *t) { return arch_phys_ptr(t->root); }
 static u64 leaf_make(const struct ptab_format *f, u64 pfn, unsigned perm, unsigned level) {
     if (!(perm & PERM_MEM_R))
         return 0;
-    return pfn << PAGE_SHIFT | f->leaf | (perm & PERM_MEM_W ? f->write : 0) | (perm & PERM_MEM_X ? f->exec : f->no_exec) |
-           (level ? LARGE : 0);
+    return pfn << PAGE_SHIFT | f->leaf | (perm & PERM_MEM_W ? f->write : 0) |
+           (perm & PERM_MEM_X ? f->exec : f->no_exec) | (level ? LARGE : 0);
 }
 
 static unsigned leaf_perm(const struct ptab_format *f, u64 e) {

@@ -14,7 +14,7 @@ struct page_list { /* table pages to be freed after the flush, linked through th
 };
 struct ptab {
     enum ptab_kind kind;
-    paddr_t root;          /* 0: not yet made; made by the first ptab_reserve */
+    paddr_t root; /* 0: not yet made; made by the first ptab_reserve */
     struct account *account;
 };
 extern unsigned ptab_max_leaf_order; /* 18 with 1 GiB pages, else 9: set at boot from CPUID 80000001h EDX[26] */

@@ -23,7 +23,7 @@ static void hazards(struct cpu *c, u32 hz) {
         inbox_drain(c);
     } else if (hz & HZ_SCHED) {
         atomic_fetch_and(&c->hazard, ~(u32)HZ_SCHED);
-        sched_yield(c);
+        sched_requeue(c);
         if (rcu_pending(c))
             cpu_hazard_set(c, HZ_RCU);
     } else if (hz & HZ_REAP) {

@@ -152,7 +152,7 @@ static void pick(struct cpu *c) {
     arm(c);
 }
 
-void sched_yield(struct cpu *c) {
+void sched_requeue(struct cpu *c) {
     struct sc *sc = c->sc;
     charge(c, arch_clock());
     sc->state = SC_NEW;
@@ -227,7 +227,7 @@ void sched_inbox_drop(struct cpu *c, struct sc *sc) {
         }
         break;
     case SC_RUNNING:
-        cpu_hazard_set(c, HZ_SCHED); /* sched_yield retires it */
+        cpu_hazard_set(c, HZ_SCHED); /* sched_requeue retires it */
         break;
     case SC_PARKED:
         if (leaves(sc)) {

@@ -145,7 +145,11 @@ static enum abi_status top_create(const struct node *n, enum abi_status taken) {
 }
 
 enum abi_status space_cap_create(struct pd *pd, u64 sel, struct kobj *obj, unsigned perm) {
-    struct node n = {.base = sel % ABI_SEL_COUNT, .source = (u64)obj, .pd = pd, .tree = obj->tree, .type = CRD_OBJ,
+    struct node n = {.base = sel % ABI_SEL_COUNT,
+                     .source = (u64)obj,
+                     .pd = pd,
+                     .tree = obj->tree,
+                     .type = CRD_OBJ,
                      .perm = (u8)perm};
     return top_create(&n, NOVA_BAD_CAP);
 }
@@ -156,14 +160,25 @@ enum abi_status space_mem_create(struct pd *pd, u64 vpn, u64 pfn, unsigned order
     assert(aligned(vpn, pfn, order) && order <= 31 && perm);
     if (vpn + (1ul << order) > space_limit(CRD_MEM))
         return NOVA_BAD_PAR;
-    struct node n = {.base = vpn, .source = pfn, .pd = pd, .tree = tree_new(), .type = CRD_MEM, .order = (u8)order,
-                     .perm = (u8)perm, .tables = (u8)tables};
+    struct node n = {.base = vpn,
+                     .source = pfn,
+                     .pd = pd,
+                     .tree = tree_new(),
+                     .type = CRD_MEM,
+                     .order = (u8)order,
+                     .perm = (u8)perm,
+                     .tables = (u8)tables};
     return top_create(&n, NOVA_BAD_PAR);
 }
 
 enum abi_status space_source_create(struct pd *pd, unsigned type, u64 base, u64 source, unsigned order, unsigned perm) {
     assert(type != CRD_OBJ && aligned(base, source, order) && order < 52 && perm);
-    struct node n = {.base = base, .source = source, .pd = pd, .tree = tree_new(), .type = (u8)type, .order = (u8)order,
+    struct node n = {.base = base,
+                     .source = source,
+                     .pd = pd,
+                     .tree = tree_new(),
+                     .type = (u8)type,
+                     .order = (u8)order,
                      .perm = (u8)perm};
     return top_create(&n, NOVA_BAD_PAR);
 }
@@ -195,10 +210,12 @@ u64 space_lookup(struct pd *pd, u64 crd) {
 }
 
 /* The part of r in n's ancestors, nearest first, that lies in pd's window. Tree lock held. */
-static u64 translate_up(const struct node *n, const struct pd *pd, struct sel_range r, struct sel_range window, unsigned mask) {
+static u64 translate_up(const struct node *n, const struct pd *pd, struct sel_range r, struct sel_range window,
+                        unsigned mask) {
     u64 source = n->type == CRD_OBJ ? n->source : n->source + (r.base - n->base);
     for (const struct node *up = n->parent; up; up = up->parent) {
-        struct sel_range there = {.base = n->type == CRD_OBJ ? up->base : up->base + (source - up->source), .order = r.order};
+        struct sel_range there = {.base = n->type == CRD_OBJ ? up->base : up->base + (source - up->source),
+                                  .order = r.order};
         if (up->pd != pd)
             continue;
         if (sel_range_has(window, there))

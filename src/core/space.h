@@ -16,13 +16,13 @@ struct node {
     u64 base;   /* first selector (page number, port, object selector), aligned to 2^order */
     u64 source; /* first page frame or port; objects: struct kobj pointer */
     struct pd *pd;
-    struct node *parent;   /* NULL: top of its tree */
-    struct node *child;    /* first of the list linked by next/prev */
+    struct node *parent; /* NULL: top of its tree */
+    struct node *child;  /* first of the list linked by next/prev */
     struct node *next, *prev;
     struct node *left, *right; /* index of the space (space_index.c) */
     u32 prio;                  /* of the index */
     u32 tree;
-    u8 type;   /* CRD_MEM, CRD_PIO, CRD_OBJ */
+    u8 type; /* CRD_MEM, CRD_PIO, CRD_OBJ */
     u8 order;
     u8 perm;   /* 0: gone */
     u8 tables; /* NODE_* */
@@ -33,7 +33,7 @@ enum node_tables {
     NODE_HOST = 1,
     NODE_GUEST = 2,
     NODE_DMA = 4,
-    NODE_UTCB = 8, /* a UTCB page: revocable, never delegated or translated */
+    NODE_UTCB = 8,   /* a UTCB page: revocable, never delegated or translated */
     NODE_FIXED = 16, /* kernel-owned (HIP, image): ordinary for revoke, no source tree */
 };
 
@@ -62,21 +62,27 @@ struct space_progress {
     u32 step;
     bool flush; /* a shootdown is still owed */
 };
-enum space_result { SPACE_DONE, SPACE_AGAIN /* preempted: call again with the same arguments and progress */, SPACE_NOMEM };
+enum space_result {
+    SPACE_DONE,
+    SPACE_AGAIN /* preempted: call again with the same arguments and progress */,
+    SPACE_NOMEM
+};
 
 /* New top capability of a fresh object at `sel`: BAD_CAP if occupied, BAD_MEM. Takes over nothing: adds the capability's reference itself. */
 must_check enum abi_status space_cap_create(struct pd *pd, u64 sel, struct kobj *obj, unsigned perm);
 /* New top node in pd's memory space (UTCB, HIP, image; the kernel's own ranges), mapped at once. BAD_PAR if occupied, BAD_MEM. */
-must_check enum abi_status space_mem_create(struct pd *pd, u64 vpn, u64 pfn, unsigned order, unsigned perm, unsigned tables);
+must_check enum abi_status space_mem_create(struct pd *pd, u64 vpn, u64 pfn, unsigned order, unsigned perm,
+                                            unsigned tables);
 /* A top node without tables: what the kernel PD may hand out (memory, ports). */
-must_check enum abi_status space_source_create(struct pd *pd, unsigned type, u64 base, u64 source, unsigned order, unsigned perm);
+must_check enum abi_status space_source_create(struct pd *pd, unsigned type, u64 base, u64 source, unsigned order,
+                                               unsigned perm);
 
 /* The EC of a UTCB goes: unmaps it if [vpn] still is that UTCB's page (pfn); flushes. No locks held. */
 void space_utcb_remove(struct pd *pd, u64 vpn, u64 pfn);
 
 /* One delegate item (section 2): from src's range `crd` at `hotspot` into dst's window. *out: the CRD that the receiver sees. */
-must_check enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd, u64 hotspot_and_flags, u64 window, u64 *out,
-                                            struct space_progress *p);
+must_check enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd, u64 hotspot_and_flags, u64 window,
+                                            u64 *out, struct space_progress *p);
 /* One translate item: src's range back to dst's selectors. */
 u64 space_translate(struct pd *src, struct pd *dst, u64 crd, u64 window);
 /* Removes crd's permissions from all descendants of pd's range, with `self` from the range too. */

@@ -47,8 +47,14 @@ static enum abi_status piece_delegate(struct delegation *g, struct node *parent,
     if (sel && (unsigned)__builtin_ctzl(sel) < order)
         order = (unsigned)__builtin_ctzl(sel);
     order = order < max ? order : max;
-    struct node n = {.base = sel, .pd = g->dst, .parent = parent, .tree = parent->tree, .type = (u8)g->type,
-                     .order = (u8)order, .perm = (u8)perm, .tables = (u8)g->tables};
+    struct node n = {.base = sel,
+                     .pd = g->dst,
+                     .parent = parent,
+                     .tree = parent->tree,
+                     .type = (u8)g->type,
+                     .order = (u8)order,
+                     .perm = (u8)perm,
+                     .tables = (u8)g->tables};
     n.source = g->type == CRD_OBJ ? parent->source : parent->source + (g->from.base + g->pos - parent->base);
     assert(g->type == CRD_OBJ || !(n.source & ((1ul << order) - 1)));
     enum abi_status status = space_node_install(&n);

@@ -6,7 +6,7 @@
  * priorities that selectors have no influence on. */
 
 u32 space_index_prio(void) {
-    static u64 counter; /* atomic */
+    static u64 counter;                                           /* atomic */
     u64 x = atomic_fetch_add(&counter, 1) * 0x9e3779b97f4a7c15ul; /* splitmix64 */
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ul;
     x = (x ^ x >> 27) * 0x94d049bb133111ebul;

@@ -10,7 +10,9 @@ extern struct slab_cache node_cache;
 static inline u64 node_last(const struct node *n) { return n->base + (1ul << n->order) - 1; }
 struct space *space_of(struct pd *pd, unsigned type);
 u64 space_limit(unsigned type); /* selectors of a space: nothing is installed at or above */
-static inline struct kobj *node_object(const struct node *n) { return n->type == CRD_OBJ ? (struct kobj *)n->source : NULL; }
+static inline struct kobj *node_object(const struct node *n) {
+    return n->type == CRD_OBJ ? (struct kobj *)n->source : NULL;
+}
 
 /* The naturally aligned range that a CRD names; object selectors modulo SEL. */
 struct sel_range {
@@ -25,8 +27,9 @@ static inline bool sel_range_has(struct sel_range r, struct sel_range in) {
 }
 
 /* Index of a space (space_index.c), under its lock. */
-struct node *space_index_from(const struct space *s, u64 sel); /* the node that covers sel, else the next above, else NULL */
-void space_index_insert(struct space *s, struct node *n);      /* n->base and n->prio set; overlaps nothing */
+struct node *space_index_from(const struct space *s,
+                              u64 sel);                   /* the node that covers sel, else the next above, else NULL */
+void space_index_insert(struct space *s, struct node *n); /* n->base and n->prio set; overlaps nothing */
 void space_index_remove(struct space *s, struct node *n);
 
 /* Tree locks: 64 for all trees, taken before any space lock, one at a time. */

@@ -28,9 +28,9 @@ struct revoke {
     bool self;
     const struct node *only;
     struct space_progress *p;
-    i64 work;     /* left in this step */
-    bool moved;   /* this call has removed something: it may stop */
-    bool polled;  /* a preemption is pending */
+    i64 work;    /* left in this step */
+    bool moved;  /* this call has removed something: it may stop */
+    bool polled; /* a preemption is pending */
     /* what a step has changed and not flushed yet */
     struct batch_pd batch[BATCH_PDS];
     unsigned batch_count;
@@ -43,9 +43,7 @@ struct revoke {
 };
 
 /* Odd while the CPU has changed tables and not flushed: a revoke that finds a node already reduced waits for that flush. */
-static struct {
-    u64 seq; /* atomic, written by its CPU */
-} __attribute__((aligned(64))) flush_owed[ABI_MAX_CPUS];
+static struct { u64 seq; /* atomic, written by its CPU */ } __attribute__((aligned(64))) flush_owed[ABI_MAX_CPUS];
 
 static struct batch_pd *batch_find(struct revoke *v, struct pd *pd) {
     for (unsigned i = 0; i < v->batch_count; i++)
@@ -312,8 +310,15 @@ static enum space_result top_revoke(struct revoke *v, bool *done) {
 
 enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 hi, unsigned mask, bool self,
                                      const struct node *only, struct space_progress *p) {
-    struct revoke v = {.space = space_of(pd, type), .lo = lo, .hi = hi, .type = type, .mask = mask, .self = self,
-                       .only = only, .p = p, .work = STEP_WORK};
+    struct revoke v = {.space = space_of(pd, type),
+                       .lo = lo,
+                       .hi = hi,
+                       .type = type,
+                       .mask = mask,
+                       .self = self,
+                       .only = only,
+                       .p = p,
+                       .work = STEP_WORK};
     enum space_result result = SPACE_DONE;
     while (result == SPACE_DONE && lo + p->pos < hi && top_find(&v) == FOUND_TOP) {
         bool done;

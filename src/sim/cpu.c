@@ -187,9 +187,9 @@ void sim_state_dump(void)
 void arch_panic(const char *what, const char *file, int line)
 {
     sim_log("panic on CPU %u: %s (%s:%d)\n", arch_cpu_self()->id, what, file, line);
-    if (sim_running)
+    if (!sim_on_host)
         sim_stop(SIM_PANIC);
     sim_log_dump();
-    fprintf(stderr, "panic: %s (%s:%d)\n", what, file, line);
+    sim_replay_print();
     abort();
 }

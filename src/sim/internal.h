@@ -12,7 +12,8 @@ enum sim_trap { SIM_TRAP_INTERRUPT, SIM_TRAP_SYSCALL, SIM_TRAP_EXCEPTION };
 
 extern struct sim_options sim_opt;
 extern struct cpu sim_cpus[ABI_MAX_CPUS];
-extern bool sim_running;
+extern bool sim_running; /* false also while invariants are looked at */
+extern bool sim_on_host; /* on the host's stack: before and after a run, and in unit tests */
 extern unsigned sim_failures;
 
 /* sched.c */
@@ -47,6 +48,12 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec);
 /* The memory of an object is free: a fiber that belonged to it goes too. */
 void sim_user_forget(const void *ec);
 void sim_users_dump(void);
+
+/* sim.c */
+void sim_replay_print(void);
+
+/* check.c: false if another CPU than self is inside the kernel. */
+bool sim_check_now(const struct cpu *self);
 
 /* image.c: a root module for the loader: an ELF header whose entry is `entry`. Returns its size. */
 u64 sim_image_make(void *to, u64 entry);

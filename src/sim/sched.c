@@ -168,7 +168,7 @@ static void go_on(bool others)
 void sim_point_slow(void)
 {
     if (!sim_running) {
-        s.allotted = sim_fuel = INT64_MAX;
+        sim_fuel = INT64_MAX;
         return;
     }
     s.self->mach.relaxed = 0;
@@ -265,7 +265,7 @@ void sim_stop(enum sim_result r)
 {
     s.result = r;
     sim_running = false;
-    s.allotted = sim_fuel = INT64_MAX;
+    sim_fuel = INT64_MAX;
     sim_fiber_switch(s.self->mach.active, &sim_main_fiber);
     __builtin_unreachable();
 }

@@ -16,6 +16,7 @@
 
 struct sim_options sim_opt = {.cpus = 1, .ram = 64ul << 20};
 unsigned sim_failures;
+bool sim_on_host = true;
 static unsigned cpus_up;
 static bool root_up;
 static struct boot_range ranges[3];
@@ -117,9 +118,9 @@ static void cpu_main(u64 id)
 static const char *const result_names[] = {"ok", "expectation failed", "kernel panic", "deadlock: no CPU can ever run again",
                                            "step budget used up: livelock?"};
 
-static void replay_print(FILE *to)
+void sim_replay_print(void)
 {
-    fprintf(to, "replay: SEED=%lu CPUS=%u %s\n", sim_opt.seed, sim_opt.cpus, program_invocation_name);
+    fprintf(stderr, "replay: SEED=%lu CPUS=%u %s\n", sim_opt.seed, sim_opt.cpus, program_invocation_name);
 }
 
 enum sim_result sim_run(const struct sim_options *o)
@@ -130,6 +131,7 @@ enum sim_result sim_run(const struct sim_options *o)
     sim_opt.steps = o->steps ? o->steps : 50000000;
     assert(sim_opt.cpus <= ABI_MAX_CPUS && sim_opt.ram <= SIM_ARENA_SIZE && sim_opt.root);
     sim_sched_init();
+    sim_on_host = false;
     for (unsigned i = 0; i < sim_opt.cpus; i++) {
         struct cpu *c = &sim_cpus[i];
         c->id = i;
@@ -139,6 +141,9 @@ enum sim_result sim_run(const struct sim_options *o)
         sim_fiber_prepare(c->mach.kernel, cpu_main, i);
     }
     enum sim_result r = sim_sched_run();
+    sim_on_host = true;
+    if (r == SIM_OK)
+        sim_check();
     if (r == SIM_OK && o->end)
         o->end();
     if (r == SIM_OK && sim_failures)
@@ -148,7 +153,7 @@ enum sim_result sim_run(const struct sim_options *o)
         if (r == SIM_DEADLOCK || r == SIM_BUDGET)
             sim_state_dump();
         fprintf(stderr, "sim: %s; seed %lu, %u CPUs, trace %016lx\n", result_names[r], sim_opt.seed, sim_opt.cpus, sim_hash());
-        replay_print(stderr);
+        sim_replay_print();
     }
     return r;
 }
@@ -159,17 +164,6 @@ void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 
 {
     sim_failures++;
     sim_log("sim: expected %s (%s:%d): %lx, %lx\n", what, file, line, a, b);
-}
-
-void sim_check(void)
-{
-    for (unsigned i = 0; i < sim_opt.cpus; i++)
-        if (sim_cpus[i].mach.state == SIM_CPU_RUN && sim_cpus[i].mach.active == sim_cpus[i].mach.kernel)
-            return; /* inside the kernel: its structures are in motion */
-    bool was = sim_running;
-    sim_running = false; /* no scheduling while we look */
-    sim_pds_each(space_check);
-    sim_running = was;
 }
 
 void sim_fail_alloc(u64 n) { kmem_fail_at = n; }
@@ -210,6 +204,7 @@ unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum 
     struct sim_options mine = *o;
     unsigned bad = 0;
     mine.cpus = (unsigned)env_number("CPUS", o->cpus ? o->cpus : 4);
+    mine.check_every = (unsigned)env_number("CHECK", o->check_every);
     if (getenv("SEED")) {
         first = env_number("SEED", 0);
         count = 1;

@@ -30,6 +30,7 @@ struct sim_options {
     const char *cmdline; /* kernel's */
     enum sim_sched sched;
     unsigned depth;
+    unsigned check_every; /* sim_check at every Nth return to user mode; 0: at the end only */
     u64 steps;      /* budget of scheduling points; 0: 50 million */
     bool no_svm;    /* CPUs without AMD-V */
     bool no_flush;  /* mutant: TLB flushes do nothing, to prove that the model notices */
@@ -42,7 +43,7 @@ enum sim_result { SIM_OK, SIM_FAILED /* sim_expect */, SIM_PANIC, SIM_DEADLOCK, 
 /* One run in this process; only one per process (see sim_seeds). What went wrong has been printed with the replay command. */
 enum sim_result sim_run(const struct sim_options *o);
 /* Runs o with seeds first..first+count-1, each in a child process. Returns how many did not end as `expected` wants; prints the
- * seeds of those. Environment SEED=k runs just that one (verbose), SEEDS=n replaces count, CPUS=n the CPUs. */
+ * seeds of those. Environment SEED=k runs just that one (verbose), SEEDS=n replaces count, CPUS=n the CPUs, CHECK=n check_every. */
 unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum sim_result expected);
 /* How many of the runs end with `result`; silent. For mutants: some interleaving must find it. */
 unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result);
@@ -97,7 +98,7 @@ u64 sim_fs_base(void);
 /* --- the machine, from anywhere --- */
 /* A device raises an interrupt line (edge). */
 void sim_irq(unsigned gsi);
-/* All invariants that can be checked now; fails the run. No CPU may be inside the kernel. */
+/* All invariants (check.c), if no other CPU is inside the kernel just now; a violation is a panic. */
 void sim_check(void);
 /* The Nth kernel allocation from now fails; 0: none. */
 void sim_fail_alloc(u64 n);

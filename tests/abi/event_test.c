@@ -4,7 +4,8 @@
 
 static struct thread thread, handler;
 static sel_t done, base;
-static u64 seen_items, seen[UTCB_WORDS], events, result;
+static u64 seen_items, seen[UTCB_WORDS], events;
+static volatile u64 result; /* of a thread that may fault at any instruction */
 
 static void look(const struct thread *t) {
     events++;

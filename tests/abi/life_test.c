@@ -232,7 +232,7 @@ static void cycle_objects(void) {
     CHECK_EQ(nova_create_sm(range + 1, range, 0), NOVA_SUCCESS);
     u64 status = NOVA_BAD_PAR; /* until the last cycle's EC is really gone */
     for (unsigned i = 0; i < 1000 && status == NOVA_BAD_PAR; i++) {
-        status = nova_create_ec(range + 2, SEL_PD, utcb, abi_cpu[0], 0, EVENTS(0), false);
+        status = nova_create_ec(range + 2, SEL_PD, utcb, abi_cpu[0], server.sp, EVENTS(0), false);
         if (status == NOVA_BAD_PAR)
             pause_us(100);
     }
@@ -246,6 +246,7 @@ static void cycle_objects(void) {
 static void leak_objects(void) {
     range = sels_new(3);
     utcb = utcb_new();
+    thread_local(&server, SEL_PD, 0); /* for its stack */
     leak_check(cycle_objects, machine_rounds());
 }
 static void cycle_memory(void) {

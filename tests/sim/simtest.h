@@ -120,6 +120,6 @@ static inline void ram_map(u64 my_utcb, unsigned order)
 /* One CMocka case: the scenario under `seeds` seeds. */
 static inline void scenario(void (*root)(u64), unsigned cpus, unsigned seeds)
 {
-    struct sim_options o = {.cpus = cpus, .root = root, .end = sim_check};
+    struct sim_options o = {.cpus = cpus, .root = root, .check_every = 16};
     assert_int_equal(sim_seeds(&o, 1, seeds, SIM_OK), 0);
 }

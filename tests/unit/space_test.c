@@ -36,7 +36,8 @@ static void pd_drop(struct pd *pd) {
 /* --- model --- */
 
 static void model_delegate(unsigned from, unsigned to, u64 src, u64 dst, unsigned order, unsigned mask, bool guest) {
-    struct model_cap before[SELS]; /* sources are read before slots are filled: within one PD the ranges may be the same */
+    struct model_cap
+        before[SELS]; /* sources are read before slots are filled: within one PD the ranges may be the same */
     memcpy(before, model[from], sizeof(before));
     for (u64 i = 0; i < 1ul << order; i++) {
         struct model_cap *d = &model[to][dst + i];
@@ -121,8 +122,9 @@ static void random_step(unsigned all_perms) {
     switch (rand() % 8) {
     case 0:
     case 1:
-        finish(space_revoke(pds[from], crd_of(src, order, mask), rand() % 2 ? (model_revoke(from, src, order, mask, true), true)
-                                                                              : (model_revoke(from, src, order, mask, false), false),
+        finish(space_revoke(pds[from], crd_of(src, order, mask),
+                            rand() % 2 ? (model_revoke(from, src, order, mask, true), true)
+                                       : (model_revoke(from, src, order, mask, false), false),
                             &p));
         break;
     case 2:
@@ -134,8 +136,8 @@ static void random_step(unsigned all_perms) {
         u64 hot = type == CRD_PIO ? 0 : dst;
         if (type == CRD_PIO)
             dst = src;
-        finish(space_delegate(pds[from], pds[to], crd_of(src, order, mask), hot << 12 | 1 | (guest ? ITEM_G : 0), crd_of(0, 6, 0x1f),
-                              &out, &p));
+        finish(space_delegate(pds[from], pds[to], crd_of(src, order, mask), hot << 12 | 1 | (guest ? ITEM_G : 0),
+                              crd_of(0, 6, 0x1f), &out, &p));
         assert_int_equal(out, mask ? crd_of(dst, order, mask) : 0);
         model_delegate(from, to, src, dst, order, mask, guest);
     }
@@ -218,7 +220,8 @@ static void delegate_hotspot_narrows_the_larger(void **state) {
     type = CRD_MEM;
     assert_int_equal(space_mem_create(a, 0x100, 0x800, 8, 7, NODE_HOST), NOVA_SUCCESS);
     /* window larger: the hotspot chooses the place in it */
-    assert_int_equal(delegate(a, b, crd_of(0x104, 2, 7), 0x2347ul << 12, crd_of(0x10000, 16, 3)), crd_of(0x12344, 2, 3));
+    assert_int_equal(delegate(a, b, crd_of(0x104, 2, 7), 0x2347ul << 12, crd_of(0x10000, 16, 3)),
+                     crd_of(0x12344, 2, 3));
     assert_int_equal(space_lookup(b, crd_of(0x12345, 0, 0)), crd_of(0x12344, 2, 3));
     /* source larger: the hotspot chooses the part of it */
     assert_int_equal(delegate(a, b, crd_of(0x100, 8, 7), 0x53ul << 12, crd_of(0x20, 4, 7)), crd_of(0x20, 4, 7));
@@ -349,7 +352,8 @@ static void nomem_leaves_whole_pieces(void **state) {
         u64 out;
         assert_int_equal(space_mem_create(a, 0x200, 0x800, 9, 7, NODE_HOST), NOVA_SUCCESS);
         kmem_fail_at = nth;
-        enum space_result r = space_delegate(a, b, crd_of(0x200, 9, 7), 1 | ITEM_G | ITEM_D, crd_of(0x7000, 9, 7), &out, &p);
+        enum space_result r =
+            space_delegate(a, b, crd_of(0x200, 9, 7), 1 | ITEM_G | ITEM_D, crd_of(0x7000, 9, 7), &out, &p);
         failed = r == SPACE_NOMEM;
         space_check(b);
         if (failed)

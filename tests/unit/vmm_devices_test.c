@@ -139,10 +139,10 @@ static void pit_one_shot_and_speaker_gate(void **state) {
     (void)state;
     struct pit p;
     pit_init(&p, line);
-    pit_write(&p, 0x61, 0x01, 0);    /* gate of channel 2 */
-    pit_write(&p, 0x43, 0xb0, 0);    /* channel 2, mode 0 */
+    pit_write(&p, 0x61, 0x01, 0); /* gate of channel 2 */
+    pit_write(&p, 0x43, 0xb0, 0); /* channel 2, mode 0 */
     pit_write(&p, 0x42, 0xa9, 0);
-    pit_write(&p, 0x42, 0x04, 0);    /* 1193: one millisecond */
+    pit_write(&p, 0x42, 0x04, 0); /* 1193: one millisecond */
     assert_int_equal(pit_read(&p, 0x61, 900000) & 0x20, 0);
     assert_int_equal(pit_read(&p, 0x61, 1010000) & 0x20, 0x20);
     pit_write(&p, 0x43, 0x30, 0); /* channel 0, mode 0 */
@@ -256,11 +256,11 @@ static void pci_has_a_bridge_only(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(uart_transmit_interrupts),  cmocka_unit_test(uart_pauses_when_sink_is_full),
-        cmocka_unit_test(uart_receive_fifo),         cmocka_unit_test(uart_loopback_and_scratch),
-        cmocka_unit_test(pit_periodic_channel_0),    cmocka_unit_test(pit_one_shot_and_speaker_gate),
-        cmocka_unit_test(rtc_tells_and_takes_time),  cmocka_unit_test(rtc_interrupts),
-        cmocka_unit_test(power_management),          cmocka_unit_test(pci_has_a_bridge_only),
+        cmocka_unit_test(uart_transmit_interrupts), cmocka_unit_test(uart_pauses_when_sink_is_full),
+        cmocka_unit_test(uart_receive_fifo),        cmocka_unit_test(uart_loopback_and_scratch),
+        cmocka_unit_test(pit_periodic_channel_0),   cmocka_unit_test(pit_one_shot_and_speaker_gate),
+        cmocka_unit_test(rtc_tells_and_takes_time), cmocka_unit_test(rtc_interrupts),
+        cmocka_unit_test(power_management),         cmocka_unit_test(pci_has_a_bridge_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -281,8 +281,12 @@ static void emu_real_mode(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(walk_long_mode_rights), cmocka_unit_test(walk_legacy_modes),     cmocka_unit_test(emu_moves),
-        cmocka_unit_test(emu_arithmetic_and_bits), cmocka_unit_test(emu_strings_and_ports), cmocka_unit_test(emu_refuses),
+        cmocka_unit_test(walk_long_mode_rights),
+        cmocka_unit_test(walk_legacy_modes),
+        cmocka_unit_test(emu_moves),
+        cmocka_unit_test(emu_arithmetic_and_bits),
+        cmocka_unit_test(emu_strings_and_ports),
+        cmocka_unit_test(emu_refuses),
         cmocka_unit_test(emu_real_mode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,8 +13,11 @@
 
 static void pic_setup(struct pic *p) {
     pic_init(p);
-    static const struct { uint16_t port; uint8_t val; } init[] = {{0x20, 0x11}, {0x21, 0x30}, {0x21, 4}, {0x21, 1}, {0xa0, 0x11},
-                                                                  {0xa1, 0x38}, {0xa1, 2},    {0xa1, 1}, {0x21, 0}, {0xa1, 0}};
+    static const struct {
+        uint16_t port;
+        uint8_t val;
+    } init[] = {{0x20, 0x11}, {0x21, 0x30}, {0x21, 4}, {0x21, 1}, {0xa0, 0x11},
+                {0xa1, 0x38}, {0xa1, 2},    {0xa1, 1}, {0x21, 0}, {0xa1, 0}};
     for (unsigned i = 0; i < sizeof(init) / sizeof(init[0]); i++)
         pic_write(p, init[i].port, init[i].val);
 }
@@ -31,7 +34,7 @@ static void pic_priority_and_eoi(void **state) {
     assert_false(pic_intr(&p)); /* 4 is lower than 1, which is in service */
     pic_write(&p, 0x20, 0x20);
     assert_int_equal(pic_ack(&p), 0x34);
-    pic_write(&p, 0x20, 0x64); /* specific EOI */
+    pic_write(&p, 0x20, 0x64);  /* specific EOI */
     assert_false(pic_intr(&p)); /* edges: lines are still high */
     pic_set_line(&p, 4, false);
     pic_set_line(&p, 4, true);
@@ -111,10 +114,10 @@ static void lapic_modes(void **state) {
     struct lapic_effect e;
     uint64_t v;
     lapic_init(&l, 5, false);
-    assert_false(lapic_base_write(&l, 0xfee00000 | 1 << 10));            /* x2APIC without enable */
-    assert_false(lapic_base_write(&l, 0xfed00000 | 1 << 11));            /* another address */
-    assert_true(lapic_base_write(&l, 0xfee00000 | 1 << 11 | 1 << 10));   /* xAPIC -> x2APIC */
-    assert_false(lapic_base_write(&l, 0xfee00000 | 1 << 11));            /* and not back */
+    assert_false(lapic_base_write(&l, 0xfee00000 | 1 << 10));          /* x2APIC without enable */
+    assert_false(lapic_base_write(&l, 0xfed00000 | 1 << 11));          /* another address */
+    assert_true(lapic_base_write(&l, 0xfee00000 | 1 << 11 | 1 << 10)); /* xAPIC -> x2APIC */
+    assert_false(lapic_base_write(&l, 0xfee00000 | 1 << 11));          /* and not back */
     assert_true(lapic_read(&l, LAPIC_ID, 0, &v));
     assert_int_equal(v, 5);
     assert_true(lapic_read(&l, LAPIC_LDR, 0, &v));
@@ -151,7 +154,7 @@ static void lapic_timer_modes(void **state) {
     struct lapic_effect e;
     uint64_t v;
     lapic_init(&l, 0, true);
-    lapic_write(&l, LAPIC_TIMER_DIV, 0xb, 0, &e); /* by 1 */
+    lapic_write(&l, LAPIC_TIMER_DIV, 0xb, 0, &e);     /* by 1 */
     lapic_write(&l, LAPIC_LVT_TIMER, 0x20050, 0, &e); /* periodic, vector 0x50 */
     lapic_write(&l, LAPIC_TIMER_INIT, 1000000, 500, &e);
     assert_true(e.timer_changed);
@@ -240,10 +243,11 @@ static void state_survives_save_and_restore(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pic_priority_and_eoi),   cmocka_unit_test(pic_slave_cascades),    cmocka_unit_test(pic_level_comes_again),
-        cmocka_unit_test(pic_mask_and_registers), cmocka_unit_test(lapic_orders_by_priority), cmocka_unit_test(lapic_modes),
-        cmocka_unit_test(lapic_destinations),     cmocka_unit_test(lapic_timer_modes),     cmocka_unit_test(ioapic_edge_and_level),
-        cmocka_unit_test(state_survives_save_and_restore),
+        cmocka_unit_test(pic_priority_and_eoi),     cmocka_unit_test(pic_slave_cascades),
+        cmocka_unit_test(pic_level_comes_again),    cmocka_unit_test(pic_mask_and_registers),
+        cmocka_unit_test(lapic_orders_by_priority), cmocka_unit_test(lapic_modes),
+        cmocka_unit_test(lapic_destinations),       cmocka_unit_test(lapic_timer_modes),
+        cmocka_unit_test(ioapic_edge_and_level),    cmocka_unit_test(state_survives_save_and_restore),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

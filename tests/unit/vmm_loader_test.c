@@ -55,11 +55,11 @@ static void elf_kernel(void) {
     put(32, 64, 8);
     put(54, 56, 2);
     put(56, 1, 2);
-    put(64, 1, 4);               /* PT_LOAD */
-    put(64 + 8, 0x1000, 8);      /* offset */
-    put(64 + 24, 0x1000000, 8);  /* physical address */
-    put(64 + 32, 0x2000, 8);     /* in the file */
-    put(64 + 40, 0x100000, 8);   /* in memory */
+    put(64, 1, 4);              /* PT_LOAD */
+    put(64 + 8, 0x1000, 8);     /* offset */
+    put(64 + 24, 0x1000000, 8); /* physical address */
+    put(64 + 32, 0x2000, 8);    /* in the file */
+    put(64 + 40, 0x100000, 8);  /* in memory */
     memset(kernel + 0x1000, 0x5a, 0x2000);
 }
 
@@ -229,16 +229,16 @@ static void cpuid_offers_only_what_is_there(void **state) {
     struct cpuid_regs r;
     cpuid_guest(&c, 1, 0, 1, 0, &r);
     assert_int_equal(r.ebx >> 24, 1);
-    assert_int_equal(r.ecx >> 31 & 1, 1);          /* hypervisor */
-    assert_int_equal(r.ecx >> 21 & 1, 1);          /* x2APIC */
-    assert_int_equal(r.ecx >> 27 & 1, 0);          /* OSXSAVE: CR4 says no */
-    assert_int_equal(r.ecx >> 3 & 1, 0);           /* MONITOR */
+    assert_int_equal(r.ecx >> 31 & 1, 1); /* hypervisor */
+    assert_int_equal(r.ecx >> 21 & 1, 1); /* x2APIC */
+    assert_int_equal(r.ecx >> 27 & 1, 0); /* OSXSAVE: CR4 says no */
+    assert_int_equal(r.ecx >> 3 & 1, 0);  /* MONITOR */
     cpuid_guest(&c, 1, 1 << 18, 1, 0, &r);
     assert_int_equal(r.ecx >> 27 & 1, 1);
     cpuid_guest(&c, 0, 0, 0x80000001, 0, &r);
-    assert_int_equal(r.ecx >> 2 & 1, 0);           /* SVM */
+    assert_int_equal(r.ecx >> 2 & 1, 0); /* SVM */
     cpuid_guest(&c, 0, 0, 7, 0, &r);
-    assert_int_equal(r.ecx >> 16 & 1, 0);          /* LA57 */
+    assert_int_equal(r.ecx >> 16 & 1, 0); /* LA57 */
     cpuid_guest(&c, 0, 0, 0xd, 0, &r);
     assert_true(r.eax == 7 && r.ebx == 832 && r.ecx == 832 && r.edx == 0);
     cpuid_guest(&c, 0, 0, 0x40000000, 0, &r);
@@ -270,10 +270,14 @@ static void clock_scales(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(elf_is_loaded),        cmocka_unit_test(bzimage_is_loaded),
-        cmocka_unit_test(errors_are_named),     cmocka_unit_test(damage_never_hurts),
-        cmocka_unit_test(acpi_tables_hold_together), cmocka_unit_test(memory_above_the_hole),
-        cmocka_unit_test(cpuid_offers_only_what_is_there), cmocka_unit_test(clock_scales),
+        cmocka_unit_test(elf_is_loaded),
+        cmocka_unit_test(bzimage_is_loaded),
+        cmocka_unit_test(errors_are_named),
+        cmocka_unit_test(damage_never_hurts),
+        cmocka_unit_test(acpi_tables_hold_together),
+        cmocka_unit_test(memory_above_the_hole),
+        cmocka_unit_test(cpuid_offers_only_what_is_there),
+        cmocka_unit_test(clock_scales),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -64,8 +64,7 @@ void event_portal(void *arg, struct abi_utcb *utcb)
     struct comp_portal *p = arg;
     struct component *c = p->comp;
 
-    __atomic_fetch_add(&c->inflight, 1, __ATOMIC_ACQ_REL);
-    mutex_lock(&root.lock);
+    component_enter(c, p->cpu_index);
     utcb->items = UTCB_ITEMS(ABI_STATE_WORDS, 0);
     utcb->state.mtd = 0;
     if (c->running) {
@@ -74,6 +73,5 @@ void event_portal(void *arg, struct abi_utcb *utcb)
         else if (p->event != EVT_THREAD_RECALL)
             event_report(c, p, &utcb->state);
     }
-    mutex_unlock(&root.lock);
-    __atomic_fetch_sub(&c->inflight, 1, __ATOMIC_ACQ_REL);
+    component_leave(c);
 }

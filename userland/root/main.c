@@ -181,6 +181,14 @@ static void root_loop(void *arg)
     }
 }
 
+/* The heap's first arena, large enough that the free memory does not change when components come and go. */
+static void root_heap_reserve(void)
+{
+    void *volatile block = malloc(0x80000); /* volatile: the compiler would drop the pair */
+
+    free(block);
+}
+
 static void root_boot(const struct abi_hip *hip)
 {
     grab_init();
@@ -196,7 +204,7 @@ static void root_boot(const struct abi_hip *hip)
     if (!root.cpu_count || !mutex_init(&root.lock) || !rootlog_init() || !(root.wake = sem_create(0)))
         panic("no CPU or no kernel memory");
     phys_init(hip);
-    free(malloc(0x80000)); /* the heap's first arena, so that free memory does not change later */
+    root_heap_reserve();
     modules_init();
     power_init();
     rt.epoch_tsc = clock_tsc();

@@ -61,7 +61,8 @@ struct sc_record {
 struct component {
     struct unit *unit;
     bool running;      /* false: its PD is gone, it waits for the reaper */
-    uint32_t inflight; /* handlers that hold a pointer to this */
+    uint32_t inflight;                /* handlers that hold a pointer to this */
+    uint32_t cpus_used, cpus_served;  /* CPU indices that calls can come from; where a handler has run */
     uint32_t cpu_count, cpu[COMP_MAX_CPUS];
     sel_t pd, ec;
     struct sc_record sc[COMP_SCS_MAX];
@@ -73,7 +74,7 @@ struct component {
     bool main_started, waits_for_service, served;
     int exit_code;
     char reason[200];
-    struct component *next_dead;
+    struct component *next_dead, *next_retired;
     struct comp_portal portals[]; /* COMP_PORTALS_CPU per CPU index */
 };
 
@@ -83,6 +84,7 @@ struct unit {
     sel_t caps;              /* 2^COMP_CAP_ORDER selectors that become the component's first ones */
     sel_t signal;            /* signal semaphore, lives across restarts so that sessions do */
     struct component *comp;  /* null: not running */
+    struct component *retired; /* earlier incarnations that a handler may still point to */
     bool restart_due, ever_ended;
     uint32_t quick_deaths;   /* ended within a second of its start, in a row */
     uint64_t started_tsc;
@@ -169,6 +171,10 @@ struct unit *unit_find(const char *name);
 const char *unit_kind(const struct unit *u);
 bool component_grant(struct component *c, enum grant_kind kind, uint64_t page, uint64_t pages, uint64_t va, uint32_t perm);
 enum parent_status component_add_sc(struct component *c, sel_t ec, uint32_t cpu, const char *label, uint32_t priority, uint32_t quantum_us);
+
+/* Around every portal function of a component: takes and releases root.lock. */
+void component_enter(struct component *c, uint32_t cpu_index);
+void component_leave(struct component *c);
 
 /* events.c, server.c: portal functions; arg is a struct comp_portal */
 void event_portal(void *arg, struct abi_utcb *utcb);

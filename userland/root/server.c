@@ -263,8 +263,7 @@ void parent_portal(void *arg, struct abi_utcb *utcb)
     struct request r = {.c = c, .portal = p};
     enum parent_status status = PARENT_DENIED;
 
-    __atomic_fetch_add(&c->inflight, 1, __ATOMIC_ACQ_REL);
-    mutex_lock(&root.lock);
+    component_enter(c, p->cpu_index);
     msg_parse(&r.in, &request_copy);
     msg_begin_after(&r.out, utcb, 2);
     if (c->running)
@@ -277,6 +276,5 @@ void parent_portal(void *arg, struct abi_utcb *utcb)
         utcb->w[0] = PARENT_BAD;
         utcb->items = UTCB_ITEMS(2, 0);
     }
-    mutex_unlock(&root.lock);
-    __atomic_fetch_sub(&c->inflight, 1, __ATOMIC_ACQ_REL);
+    component_leave(c);
 }

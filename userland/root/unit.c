@@ -165,6 +165,7 @@ static bool component_launch(struct component *c)
         return false;
     if (nova_create_ec(c->ec, c->pd, COMP_VA_UTCB, c->cpu[0], 0, COMP_SEL_EVENTS(0), true) != NOVA_SUCCESS)
         return false;
+    c->cpus_used = 1;
     return component_add_sc(c, c->ec, c->cpu[0], "main", 0, QUANTUM_US) == PARENT_OK;
 }
 
@@ -239,6 +240,20 @@ bool unit_start(struct unit *u)
     return true;
 }
 
+void component_enter(struct component *c, uint32_t cpu_index)
+{
+    __atomic_fetch_add(&c->inflight, 1, __ATOMIC_ACQ_REL);
+    mutex_lock(&root.lock);
+    c->cpus_used |= 1u << cpu_index;
+    c->cpus_served |= 1u << cpu_index;
+}
+
+void component_leave(struct component *c)
+{
+    mutex_unlock(&root.lock);
+    __atomic_fetch_sub(&c->inflight, 1, __ATOMIC_ACQ_REL);
+}
+
 void component_end(struct component *c, int code, const char *reason)
 {
     struct unit *u = c->unit;
@@ -275,6 +290,30 @@ static void component_free_memory(struct component *c)
     }
 }
 
+/* A call that entered a portal before that was revoked may still be on its way to root.lock with a pointer to its component. It
+ * occupies the server thread of its CPU, so when a later incarnation has been served on that CPU it is over: free it then. */
+static void component_retire(struct component *c)
+{
+    struct component **link = &c->unit->retired;
+
+    while (*link) {
+        struct component *old = *link;
+
+        if (old->cpus_used & ~c->cpus_served || __atomic_load_n(&old->inflight, __ATOMIC_ACQUIRE)) {
+            link = &old->next_retired;
+            continue;
+        }
+        *link = old->next_retired;
+        free(old);
+    }
+    if (!c->cpus_used) {
+        free(c); /* it never ran */
+        return;
+    }
+    c->next_retired = c->unit->retired;
+    c->unit->retired = c;
+}
+
 /* Nobody refers to c but handlers that are on their way; they see running == false. */
 static void component_reap(struct component *c)
 {
@@ -292,14 +331,7 @@ static void component_reap(struct component *c)
     (void)nova_revoke(crd_obj(c->unit->signal, 0, CRD_PERM_ANY), false);
     component_free_memory(c);
 
-    /* A call that entered a portal before it was revoked may still wait for root.lock with a pointer to c: keep some incarnations. */
-    static struct component *quarantine[8];
-    static uint32_t next;
-
-    if (quarantine[next] && __atomic_load_n(&quarantine[next]->inflight, __ATOMIC_ACQUIRE) == 0)
-        free(quarantine[next]);
-    quarantine[next] = c;
-    next = (next + 1) % 8;
+    component_retire(c);
 }
 
 /* Restart rules: a VM whose guest rebooted and units with restart = yes; not after five ends in a row within a second of the start. */

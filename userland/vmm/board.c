@@ -4,8 +4,7 @@
 
 enum { LAPIC_PAGE = 0xfee00 };
 
-void board_init(struct vm *vm, int64_t epoch_s)
-{
+void board_init(struct vm *vm, int64_t epoch_s) {
     pic_init(&vm->pic);
     ioapic_init(&vm->ioapic, irq_ioapic_send, vm);
     pit_init(&vm->pit, irq_isa(vm, 0));
@@ -15,8 +14,7 @@ void board_init(struct vm *vm, int64_t epoch_s)
     serial_init(vm);
 }
 
-struct vcpu *board_self(struct vm *vm)
-{
+struct vcpu *board_self(struct vm *vm) {
     const struct thread *self = thread_self();
 
     for (unsigned i = 1; i < vm->cpus; i++)
@@ -27,27 +25,23 @@ struct vcpu *board_self(struct vm *vm)
 
 /* ---- ports ---- */
 
-static bool is_pm(uint16_t port)
-{
+static bool is_pm(uint16_t port) {
     return (port >= PM_BASE && port < PM_BASE + 12) || port == PM_RESET_PORT || port == 0x64;
 }
 
-static bool is_pic(uint16_t port)
-{
+static bool is_pic(uint16_t port) {
     return port == 0x20 || port == 0x21 || port == 0xa0 || port == 0xa1 || port == 0x4d0 || port == 0x4d1;
 }
 
 /* Ports that PCs have and nobody misses: DMA page and delay port, POST codes, coprocessor, keyboard data, other serial and parallel
  * ports, VGA and IDE probes. */
-static bool is_quiet(uint16_t port)
-{
-    return port < 0x20 || (port >= 0x80 && port <= 0x92) || (port >= 0xc0 && port < 0x100) || port == 0x60 || port == 0xed ||
-           (port & 0xfef8) == 0x2e8 || port == 0x2f8 + (port & 7) || (port >= 0x3b0 && port < 0x3e0) || (port & 0xfff8) == 0x278 ||
-           (port & 0xfff8) == 0x378;
+static bool is_quiet(uint16_t port) {
+    return port < 0x20 || (port >= 0x80 && port <= 0x92) || (port >= 0xc0 && port < 0x100) || port == 0x60 ||
+           port == 0xed || (port & 0xfef8) == 0x2e8 || port == 0x2f8 + (port & 7) || (port >= 0x3b0 && port < 0x3e0) ||
+           (port & 0xfff8) == 0x278 || (port & 0xfff8) == 0x378;
 }
 
-static void unknown_log(struct vm *vm, uint16_t port, const char *what)
-{
+static void unknown_log(struct vm *vm, uint16_t port, const char *what) {
     uint8_t bit = (uint8_t)(1u << (port & 7));
 
     if (is_quiet(port) || __atomic_fetch_or(&vm->ports_logged[port >> 3], bit, __ATOMIC_RELAXED) & bit)
@@ -55,8 +49,7 @@ static void unknown_log(struct vm *vm, uint16_t port, const char *what)
     log_printf("%s port 0x%x: no device there (reads give all ones, writes are ignored)", what, port);
 }
 
-static uint32_t timer_in(struct vm *vm, uint16_t port, unsigned size)
-{
+static uint32_t timer_in(struct vm *vm, uint16_t port, unsigned size) {
     uint64_t now = vm_now_ns(vm);
     uint32_t v;
 
@@ -73,14 +66,12 @@ static uint32_t timer_in(struct vm *vm, uint16_t port, unsigned size)
     return v;
 }
 
-static bool is_timer(uint16_t port)
-{
+static bool is_timer(uint16_t port) {
     return (port >= 0x40 && port <= 0x43) || port == 0x61 || port == 0x70 || port == 0x71 || is_pm(port) ||
            (port >= 0xcf8 && port <= 0xcff);
 }
 
-uint32_t board_in(void *ctx, uint16_t port, unsigned size)
-{
+uint32_t board_in(void *ctx, uint16_t port, unsigned size) {
     struct vm *vm = ctx;
     uint32_t ones = size == 4 ? 0xffffffff : (1u << size * 8) - 1, v = ones;
 
@@ -99,8 +90,7 @@ uint32_t board_in(void *ctx, uint16_t port, unsigned size)
     return v & ones;
 }
 
-static void timer_out(struct vm *vm, uint16_t port, unsigned size, uint32_t val)
-{
+static void timer_out(struct vm *vm, uint16_t port, unsigned size, uint32_t val) {
     uint64_t now = vm_now_ns(vm), next;
 
     mutex_lock(&vm->timer_lock);
@@ -122,8 +112,7 @@ static void timer_out(struct vm *vm, uint16_t port, unsigned size, uint32_t val)
         vm_end(vm, EXIT_CODE_REBOOT, "reset");
 }
 
-void board_out(void *ctx, uint16_t port, unsigned size, uint32_t val)
-{
+void board_out(void *ctx, uint16_t port, unsigned size, uint32_t val) {
     struct vm *vm = ctx;
 
     if ((port & 0xfff8) == 0x3f8) {
@@ -142,8 +131,7 @@ void board_out(void *ctx, uint16_t port, unsigned size, uint32_t val)
 
 /* ---- device memory ---- */
 
-bool board_mmio_read(void *ctx, uint64_t gpa, unsigned size, uint64_t *val)
-{
+bool board_mmio_read(void *ctx, uint64_t gpa, unsigned size, uint64_t *val) {
     struct vm *vm = ctx;
     unsigned shift = (gpa & 3) * 8;
 
@@ -168,8 +156,7 @@ bool board_mmio_read(void *ctx, uint64_t gpa, unsigned size, uint64_t *val)
     return true;
 }
 
-bool board_mmio_write(void *ctx, uint64_t gpa, unsigned size, uint64_t val)
-{
+bool board_mmio_write(void *ctx, uint64_t gpa, unsigned size, uint64_t val) {
     struct vm *vm = ctx;
 
     if (gpa >> 12 == IOAPIC_ADDR >> 12) {
@@ -192,8 +179,7 @@ bool board_mmio_write(void *ctx, uint64_t gpa, unsigned size, uint64_t val)
 
 /* ---- timers ---- */
 
-uint64_t board_tick(struct vm *vm, uint64_t now_ns)
-{
+uint64_t board_tick(struct vm *vm, uint64_t now_ns) {
     uint64_t next, d;
 
     mutex_lock(&vm->timer_lock);

@@ -11,8 +11,8 @@ enum { MAX_BASIC = 0xd };
 #define XCR0_OFFER  7ull /* x87, SSE, AVX */
 
 #define L1_ECX                                                                                                         \
-    (BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) | BIT(26) | BIT(28) | \
-     BIT(29) | BIT(30))
+    (BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) | BIT(26) |        \
+     BIT(28) | BIT(29) | BIT(30))
 #define L1_ECX_X2APIC   BIT(21)
 #define L1_ECX_DEADLINE BIT(24)
 #define L1_ECX_OSXSAVE  BIT(27)
@@ -20,18 +20,18 @@ enum { MAX_BASIC = 0xd };
 #define L1_EDX_HIDE     (BIT(18) | BIT(21) | BIT(22) | BIT(27) | BIT(28) | BIT(29) | BIT(30) | BIT(31))
 #define L1_EDX_HTT      BIT(28)
 /* FSGSBASE BMI1 AVX2 SMEP BMI2 ERMS RDSEED ADX SMAP CLFLUSHOPT CLWB SHA */
-#define L7_EBX (BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(18) | BIT(19) | BIT(20) | BIT(23) | BIT(24) | BIT(29))
+#define L7_EBX                                                                                                         \
+    (BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(18) | BIT(19) | BIT(20) | BIT(23) | BIT(24) | BIT(29))
 /* UMIP VAES VPCLMULQDQ; no 5-level paging: it only makes nested walks longer for memory sizes that we have */
 #define L7_ECX (BIT(2) | BIT(9) | BIT(10))
 #define L7_EDX BIT(4) /* fast short REP MOV */
 /* LAHF AltMovCr8 ABM SSE4A MisAlignSse 3DNowPrefetch XOP FMA4 TBM; not SVM */
-#define X1_ECX (BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(16) | BIT(21))
+#define X1_ECX            (BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(16) | BIT(21))
 #define X1_ECX_CMP_LEGACY BIT(1)
 
 #define KVM_FEATURES (BIT(1) /* no I/O delays */ | BIT(3) /* clock MSRs */ | BIT(24) /* clock is stable */)
 
-static unsigned id_bits(unsigned n)
-{
+static unsigned id_bits(unsigned n) {
     unsigned b = 0;
 
     while (1u << b < n)
@@ -39,8 +39,7 @@ static unsigned id_bits(unsigned n)
     return b;
 }
 
-static void leaf_1(const struct cpuid_config *c, unsigned cpu, uint64_t cr4, struct cpuid_regs *r)
-{
+static void leaf_1(const struct cpuid_config *c, unsigned cpu, uint64_t cr4, struct cpuid_regs *r) {
     r->ebx = (r->ebx & 0xff00) | cpu << 24 | c->cpus << 16;
     r->ecx = (r->ecx & L1_ECX) | L1_ECX_X2APIC | L1_ECX_DEADLINE | L1_ECX_HYPER;
     if (r->ecx & BIT(26) && cr4 & CR4_OSXSAVE)
@@ -48,8 +47,7 @@ static void leaf_1(const struct cpuid_config *c, unsigned cpu, uint64_t cr4, str
     r->edx = (r->edx & ~L1_EDX_HIDE) | (c->cpus > 1 ? L1_EDX_HTT : 0);
 }
 
-static void leaf_b(const struct cpuid_config *c, unsigned cpu, uint32_t sub, struct cpuid_regs *r)
-{
+static void leaf_b(const struct cpuid_config *c, unsigned cpu, uint32_t sub, struct cpuid_regs *r) {
     *r = (struct cpuid_regs){.ecx = sub & 0xff, .edx = cpu};
     if (sub == 0) {
         r->ebx = 1;
@@ -61,8 +59,7 @@ static void leaf_b(const struct cpuid_config *c, unsigned cpu, uint32_t sub, str
     }
 }
 
-static void leaf_d(const struct cpuid_config *c, uint32_t sub, struct cpuid_regs *r)
-{
+static void leaf_d(const struct cpuid_config *c, uint32_t sub, struct cpuid_regs *r) {
     uint64_t mask = c->xcr0 & XCR0_OFFER;
     struct cpuid_regs avx = {0};
 
@@ -80,8 +77,7 @@ static void leaf_d(const struct cpuid_config *c, uint32_t sub, struct cpuid_regs
     }
 }
 
-static void leaf_extended(const struct cpuid_config *c, uint32_t leaf, struct cpuid_regs *r)
-{
+static void leaf_extended(const struct cpuid_config *c, uint32_t leaf, struct cpuid_regs *r) {
     switch (leaf) {
     case 0x80000000:
         if (r->eax > MAX_EXT)
@@ -102,8 +98,8 @@ static void leaf_extended(const struct cpuid_config *c, uint32_t leaf, struct cp
     }
 }
 
-void cpuid_guest(const struct cpuid_config *c, unsigned cpu, uint64_t cr4, uint32_t leaf, uint32_t sub, struct cpuid_regs *r)
-{
+void cpuid_guest(const struct cpuid_config *c, unsigned cpu, uint64_t cr4, uint32_t leaf, uint32_t sub,
+                 struct cpuid_regs *r) {
     if (leaf >> 16 == 0x4000) {
         memset(r, 0, sizeof(*r));
         if (leaf == 0x40000000)

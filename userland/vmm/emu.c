@@ -9,32 +9,34 @@
 #define AR_DB    (1u << 10)
 enum { VEC_PF = 14 };
 
-bool emu_is_long(const struct emu *e)
-{
-    return e->s->efer & EFER_LMA && e->s->cs.ar & AR_L;
-}
+bool emu_is_long(const struct emu *e) { return e->s->efer & EFER_LMA && e->s->cs.ar & AR_L; }
 
-uint64_t emu_segment_base(const struct emu *e, ZydisRegister seg)
-{
+uint64_t emu_segment_base(const struct emu *e, ZydisRegister seg) {
     const struct abi_state *s = e->s;
 
     switch (seg) {
-    case ZYDIS_REGISTER_FS: return s->fs.base;
-    case ZYDIS_REGISTER_GS: return s->gs.base;
-    default: break;
+    case ZYDIS_REGISTER_FS:
+        return s->fs.base;
+    case ZYDIS_REGISTER_GS:
+        return s->gs.base;
+    default:
+        break;
     }
     if (emu_is_long(e))
         return 0;
     switch (seg) {
-    case ZYDIS_REGISTER_ES: return s->es.base;
-    case ZYDIS_REGISTER_CS: return s->cs.base;
-    case ZYDIS_REGISTER_SS: return s->ss.base;
-    default: return s->ds.base;
+    case ZYDIS_REGISTER_ES:
+        return s->es.base;
+    case ZYDIS_REGISTER_CS:
+        return s->cs.base;
+    case ZYDIS_REGISTER_SS:
+        return s->ss.base;
+    default:
+        return s->ds.base;
     }
 }
 
-static bool translate(struct emu *e, uint64_t gva, unsigned access, uint64_t *gpa)
-{
+static bool translate(struct emu *e, uint64_t gva, unsigned access, uint64_t *gpa) {
     uint32_t error;
 
     if (e->s->cr0 & CR0_PE && (e->s->ss.ar >> 5 & 3) == 3)
@@ -49,8 +51,7 @@ static bool translate(struct emu *e, uint64_t gva, unsigned access, uint64_t *gp
 }
 
 /* Part of an operand that lies in one page. */
-static enum emu_result piece_read(struct emu *e, uint64_t gva, unsigned size, uint64_t *val)
-{
+static enum emu_result piece_read(struct emu *e, uint64_t gva, unsigned size, uint64_t *val) {
     uint64_t gpa;
 
     *val = 0;
@@ -65,8 +66,7 @@ static enum emu_result piece_read(struct emu *e, uint64_t gva, unsigned size, ui
     return EMU_DONE;
 }
 
-static enum emu_result piece_write(struct emu *e, uint64_t gva, unsigned size, uint64_t val)
-{
+static enum emu_result piece_write(struct emu *e, uint64_t gva, unsigned size, uint64_t val) {
     uint64_t gpa;
 
     if (!translate(e, gva, WALK_WRITE, &gpa))
@@ -80,15 +80,13 @@ static enum emu_result piece_write(struct emu *e, uint64_t gva, unsigned size, u
     return EMU_DONE;
 }
 
-static unsigned first_part(uint64_t gva, unsigned size)
-{
+static unsigned first_part(uint64_t gva, unsigned size) {
     unsigned left = 4096 - (gva & 4095);
 
     return size < left ? size : left;
 }
 
-enum emu_result emu_mem_read(struct emu *e, uint64_t gva, unsigned size, uint64_t *val)
-{
+enum emu_result emu_mem_read(struct emu *e, uint64_t gva, unsigned size, uint64_t *val) {
     unsigned part = first_part(gva, size);
     uint64_t high = 0;
     enum emu_result r = piece_read(e, gva, part, val);
@@ -100,8 +98,7 @@ enum emu_result emu_mem_read(struct emu *e, uint64_t gva, unsigned size, uint64_
     return r;
 }
 
-enum emu_result emu_mem_write(struct emu *e, uint64_t gva, unsigned size, uint64_t val)
-{
+enum emu_result emu_mem_write(struct emu *e, uint64_t gva, unsigned size, uint64_t val) {
     unsigned part = first_part(gva, size);
     uint64_t gpa;
 
@@ -114,8 +111,7 @@ enum emu_result emu_mem_write(struct emu *e, uint64_t gva, unsigned size, uint64
     return r;
 }
 
-static bool code_fetch(struct emu *e)
-{
+static bool code_fetch(struct emu *e) {
     uint64_t rip = e->s->rip, gpa;
 
     if (!emu_is_long(e))
@@ -130,8 +126,7 @@ static bool code_fetch(struct emu *e)
     return e->code_len;
 }
 
-static bool decode(struct emu *e, struct emu_insn *in)
-{
+static bool decode(struct emu *e, struct emu_insn *in) {
     ZydisMachineMode mode = ZYDIS_MACHINE_MODE_LONG_64;
     ZydisStackWidth stack = ZYDIS_STACK_WIDTH_64;
     ZydisDecoder d;
@@ -147,15 +142,13 @@ static bool decode(struct emu *e, struct emu_insn *in)
            ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, e->code, e->code_len, &in->i, in->op));
 }
 
-unsigned emu_length(struct emu *e)
-{
+unsigned emu_length(struct emu *e) {
     struct emu_insn in;
 
     return code_fetch(e) && decode(e, &in) ? in.i.length : 0;
 }
 
-enum emu_result emu_step(struct emu *e)
-{
+enum emu_result emu_step(struct emu *e) {
     struct emu_insn in;
 
     e->has_error = 0;

@@ -9,16 +9,10 @@ struct emu_insn {
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 };
 
-static inline uint64_t size_mask(unsigned size)
-{
-    return size >= 8 ? ~0ull : (1ull << size * 8) - 1;
-}
+static inline uint64_t size_mask(unsigned size) { return size >= 8 ? ~0ull : (1ull << size * 8) - 1; }
 
 /* General registers lie in the order of their encoding. */
-static inline uint64_t *emu_gpr(struct emu *e, unsigned n)
-{
-    return &e->s->rax + n;
-}
+static inline uint64_t *emu_gpr(struct emu *e, unsigned n) { return &e->s->rax + n; }
 
 /* A memory operand at a linear address, RAM or device; size up to 8. */
 enum emu_result emu_mem_read(struct emu *e, uint64_t gva, unsigned size, uint64_t *val);

@@ -9,16 +9,16 @@ enum exit_reason {
     EXIT_HLT,
     EXIT_IO,
     EXIT_MSR,
-    EXIT_WINDOW,     /* interrupts can be injected now */
-    EXIT_MEMORY,     /* nested page fault: memory that is not mapped yet */
-    EXIT_DEVICE,     /* counted only: nested page fault at a device */
-    EXIT_INVALID,    /* guest state refused, or emulation asked for by ourselves */
+    EXIT_WINDOW,  /* interrupts can be injected now */
+    EXIT_MEMORY,  /* nested page fault: memory that is not mapped yet */
+    EXIT_DEVICE,  /* counted only: nested page fault at a device */
+    EXIT_INVALID, /* guest state refused, or emulation asked for by ourselves */
     EXIT_STARTUP,
     EXIT_RECALL,
-    EXIT_SHUTDOWN,   /* triple fault */
+    EXIT_SHUTDOWN, /* triple fault */
     EXIT_HYPERCALL,
-    EXIT_CACHE,      /* INVD, WBINVD: nothing to do */
-    EXIT_UNDEFINED,  /* instructions that the guest does not have: #UD */
+    EXIT_CACHE,     /* INVD, WBINVD: nothing to do */
+    EXIT_UNDEFINED, /* instructions that the guest does not have: #UD */
     EXIT_RDPMC,
     EXIT_REASONS,
 };
@@ -36,7 +36,7 @@ uint32_t exit_reason_mtd(enum exit_reason r);
 #define EXIT_CTRL2_STOP (EXIT_CTRL2_RUN & ~1u)
 
 /* I/O qualification: APM vol. 2 15.10.2 "IOIO intercept information". */
-#define EXIT_IO_IN(q)     ((q) & 1)
+#define EXIT_IO_IN(q)     ((q)&1)
 #define EXIT_IO_STRING(q) ((q) >> 2 & 1)
 #define EXIT_IO_SIZE(q)   ((unsigned)((q) >> 4 & 7))
 #define EXIT_IO_PORT(q)   ((uint16_t)((q) >> 16))

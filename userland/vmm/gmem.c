@@ -2,8 +2,7 @@
 
 #include "mem.h"
 
-uint8_t *gmem_ptr(const struct gmem *g, uint64_t gpa, uint64_t len)
-{
+uint8_t *gmem_ptr(const struct gmem *g, uint64_t gpa, uint64_t len) {
     uint64_t low = gmem_low_size(g), high = gmem_high_size(g);
 
     if (gpa < low)
@@ -13,8 +12,7 @@ uint8_t *gmem_ptr(const struct gmem *g, uint64_t gpa, uint64_t len)
     return NULL;
 }
 
-bool gmem_read(const struct gmem *g, uint64_t gpa, void *buf, size_t len)
-{
+bool gmem_read(const struct gmem *g, uint64_t gpa, void *buf, size_t len) {
     const uint8_t *p = gmem_ptr(g, gpa, len);
 
     if (!p)
@@ -23,8 +21,7 @@ bool gmem_read(const struct gmem *g, uint64_t gpa, void *buf, size_t len)
     return true;
 }
 
-bool gmem_write(const struct gmem *g, uint64_t gpa, const void *buf, size_t len)
-{
+bool gmem_write(const struct gmem *g, uint64_t gpa, const void *buf, size_t len) {
     uint8_t *p = gmem_ptr(g, gpa, len);
 
     if (!p)

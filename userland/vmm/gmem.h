@@ -13,15 +13,11 @@ struct gmem {
     uint64_t size;
 };
 
-static inline uint64_t gmem_low_size(const struct gmem *g)
-{
+static inline uint64_t gmem_low_size(const struct gmem *g) {
     return g->size < GMEM_HOLE_START ? g->size : GMEM_HOLE_START;
 }
 
-static inline uint64_t gmem_high_size(const struct gmem *g)
-{
-    return g->size - gmem_low_size(g);
-}
+static inline uint64_t gmem_high_size(const struct gmem *g) { return g->size - gmem_low_size(g); }
 
 /* The RAM [gpa, gpa + len), or null if any of it is not RAM. */
 uint8_t *gmem_ptr(const struct gmem *g, uint64_t gpa, uint64_t len);

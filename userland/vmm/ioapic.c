@@ -8,8 +8,7 @@
 #define RTE_WRITABLE   0xff0000000001afffull
 #define IOAPIC_VERSION (0x20u | (IOAPIC_PINS - 1) << 16) /* 0x20: has the EOI register */
 
-void ioapic_init(struct ioapic *io, void (*send)(void *ctx, const struct apic_msg *m), void *ctx)
-{
+void ioapic_init(struct ioapic *io, void (*send)(void *ctx, const struct apic_msg *m), void *ctx) {
     memset(io, 0, sizeof(*io));
     for (int i = 0; i < IOAPIC_PINS; i++)
         io->rte[i] = RTE_MASKED;
@@ -17,8 +16,7 @@ void ioapic_init(struct ioapic *io, void (*send)(void *ctx, const struct apic_ms
     io->ctx = ctx;
 }
 
-static void pin_send(struct ioapic *io, unsigned pin)
-{
+static void pin_send(struct ioapic *io, unsigned pin) {
     uint64_t e = io->rte[pin];
     struct apic_msg m = {.dest = (uint32_t)(e >> 56),
                          .vector = (uint8_t)e,
@@ -32,16 +30,14 @@ static void pin_send(struct ioapic *io, unsigned pin)
 }
 
 /* A level input that is asserted, unmasked and not in service is sent. */
-static void level_check(struct ioapic *io, unsigned pin)
-{
+static void level_check(struct ioapic *io, unsigned pin) {
     uint64_t e = io->rte[pin];
 
     if (e & RTE_LEVEL && !(e & (RTE_MASKED | RTE_REMOTE_IRR)) && io->lines >> pin & 1)
         pin_send(io, pin);
 }
 
-void ioapic_set_line(struct ioapic *io, unsigned pin, bool level)
-{
+void ioapic_set_line(struct ioapic *io, unsigned pin, bool level) {
     if (pin >= IOAPIC_PINS)
         return;
     bool rise = level && !(io->lines >> pin & 1);
@@ -53,8 +49,7 @@ void ioapic_set_line(struct ioapic *io, unsigned pin, bool level)
         pin_send(io, pin);
 }
 
-void ioapic_eoi(struct ioapic *io, uint8_t vector)
-{
+void ioapic_eoi(struct ioapic *io, uint8_t vector) {
     for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
         uint64_t e = io->rte[pin];
         if ((uint8_t)e != vector || !(e & RTE_LEVEL) || !(e & RTE_REMOTE_IRR))
@@ -64,8 +59,7 @@ void ioapic_eoi(struct ioapic *io, uint8_t vector)
     }
 }
 
-uint32_t ioapic_read(const struct ioapic *io, uint32_t offset)
-{
+uint32_t ioapic_read(const struct ioapic *io, uint32_t offset) {
     if ((offset & 0xff) == 0)
         return io->select;
     if ((offset & 0xff) != 0x10)
@@ -83,8 +77,7 @@ uint32_t ioapic_read(const struct ioapic *io, uint32_t offset)
     }
 }
 
-static void rte_write(struct ioapic *io, unsigned pin, bool high, uint32_t val)
-{
+static void rte_write(struct ioapic *io, unsigned pin, bool high, uint32_t val) {
     uint64_t e = io->rte[pin];
 
     e = high ? (e & 0xffffffff) | (uint64_t)val << 32 : (e & ~0xffffffffull) | val;
@@ -95,8 +88,7 @@ static void rte_write(struct ioapic *io, unsigned pin, bool high, uint32_t val)
     level_check(io, pin);
 }
 
-void ioapic_write(struct ioapic *io, uint32_t offset, uint32_t val)
-{
+void ioapic_write(struct ioapic *io, uint32_t offset, uint32_t val) {
     switch (offset & 0xff) {
     case 0x00:
         io->select = val & 0xff;
@@ -115,8 +107,7 @@ void ioapic_write(struct ioapic *io, uint32_t offset, uint32_t val)
     }
 }
 
-bool ioapic_save(const struct ioapic *io, struct record_buf *b)
-{
+bool ioapic_save(const struct ioapic *io, struct record_buf *b) {
     struct ioapic t = *io;
 
     t.send = NULL;
@@ -124,8 +115,7 @@ bool ioapic_save(const struct ioapic *io, struct record_buf *b)
     return record_put(b, "ioapic", 1, &t, sizeof(t));
 }
 
-bool ioapic_restore(struct ioapic *io, const struct record_buf *b)
-{
+bool ioapic_restore(struct ioapic *io, const struct record_buf *b) {
     struct ioapic t;
 
     if (!record_get(b, "ioapic", 0, 1, &t, sizeof(t)))

@@ -4,8 +4,7 @@ enum { RFLAGS_IF = 1 << 9 };
 enum { INJ_TYPE_NMI = 2, INJ_TYPE_EXC = 3, INJ_TYPE_SOFT = 4 };
 #define INJ_TYPE(info) ((info) >> 8 & 7)
 
-void vcpu_notify(struct vcpu *v)
-{
+void vcpu_notify(struct vcpu *v) {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (__atomic_load_n(&v->halted, __ATOMIC_SEQ_CST))
         sem_up(v->wake);
@@ -14,15 +13,13 @@ void vcpu_notify(struct vcpu *v)
 }
 
 /* The 8259's output goes to the boot CPU only. */
-void irq_pic_changed(struct vm *vm)
-{
+void irq_pic_changed(struct vm *vm) {
     if (pic_intr(&vm->pic))
         vcpu_notify(&vm->vcpu[0]);
 }
 
 /* A wire of the ISA bus: the 8259 pair and the I/O APIC see it; the timer is on pin 2 there. */
-static void isa_set(void *ctx, unsigned irq, bool level)
-{
+static void isa_set(void *ctx, unsigned irq, bool level) {
     struct vm *vm = ctx;
 
     mutex_lock(&vm->irq_lock);
@@ -32,13 +29,11 @@ static void isa_set(void *ctx, unsigned irq, bool level)
     mutex_unlock(&vm->irq_lock);
 }
 
-struct irq_line irq_isa(struct vm *vm, unsigned irq)
-{
+struct irq_line irq_isa(struct vm *vm, unsigned irq) {
     return (struct irq_line){.set = isa_set, .ctx = vm, .pin = irq};
 }
 
-static void accept(struct vcpu *v, const struct apic_msg *m)
-{
+static void accept(struct vcpu *v, const struct apic_msg *m) {
     switch (m->delivery) {
     case APIC_FIXED:
     case APIC_LOWEST:
@@ -52,7 +47,8 @@ static void accept(struct vcpu *v, const struct apic_msg *m)
     case APIC_INIT: {
         /* the STARTUP IPI may follow before the CPU has seen this: it waits for one from now on */
         uint32_t runs = VCPU_RUNS;
-        if (!__atomic_compare_exchange_n(&v->start, &runs, VCPU_WAITS_FOR_SIPI, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        if (!__atomic_compare_exchange_n(&v->start, &runs, VCPU_WAITS_FOR_SIPI, false, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_SEQ_CST))
             return;
         __atomic_store_n(&v->init_pending, 1, __ATOMIC_SEQ_CST);
         break;
@@ -62,7 +58,8 @@ static void accept(struct vcpu *v, const struct apic_msg *m)
         if (__atomic_load_n(&v->start, __ATOMIC_SEQ_CST) != waits)
             return;
         v->sipi_vector = m->vector;
-        if (!__atomic_compare_exchange_n(&v->start, &waits, VCPU_SIPI_ARRIVED, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        if (!__atomic_compare_exchange_n(&v->start, &waits, VCPU_SIPI_ARRIVED, false, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_SEQ_CST))
             return;
         break;
     }
@@ -72,16 +69,14 @@ static void accept(struct vcpu *v, const struct apic_msg *m)
     vcpu_notify(v);
 }
 
-static bool matches(struct vcpu *v, const struct apic_msg *m)
-{
+static bool matches(struct vcpu *v, const struct apic_msg *m) {
     mutex_lock(&v->lapic_lock);
     bool yes = lapic_matches(&v->lapic, m);
     mutex_unlock(&v->lapic_lock);
     return yes;
 }
 
-static void deliver(struct vm *vm, const struct apic_msg *m)
-{
+static void deliver(struct vm *vm, const struct apic_msg *m) {
     for (unsigned i = 0; i < vm->cpus; i++) {
         struct vcpu *v = &vm->vcpu[i];
         if (!matches(v, m))
@@ -92,8 +87,7 @@ static void deliver(struct vm *vm, const struct apic_msg *m)
     }
 }
 
-void irq_ioapic_send(void *ctx, const struct apic_msg *m)
-{
+void irq_ioapic_send(void *ctx, const struct apic_msg *m) {
     struct vm *vm = ctx;
 
     if (m->delivery == APIC_EXTINT) /* the 8259's INTR on an I/O APIC pin: handled by LINT0 */
@@ -101,8 +95,7 @@ void irq_ioapic_send(void *ctx, const struct apic_msg *m)
     deliver(vm, m);
 }
 
-void irq_effect(struct vcpu *v, const struct lapic_effect *e)
-{
+void irq_effect(struct vcpu *v, const struct lapic_effect *e) {
     struct vm *vm = v->vm;
 
     if (e->eoi) {
@@ -128,8 +121,7 @@ void irq_effect(struct vcpu *v, const struct lapic_effect *e)
     }
 }
 
-void irq_lapic_write(struct vcpu *v, unsigned reg, uint64_t val, bool *ok)
-{
+void irq_lapic_write(struct vcpu *v, unsigned reg, uint64_t val, bool *ok) {
     struct lapic_effect e;
 
     mutex_lock(&v->lapic_lock);
@@ -138,14 +130,16 @@ void irq_lapic_write(struct vcpu *v, unsigned reg, uint64_t val, bool *ok)
     irq_effect(v, &e);
 }
 
-static bool pic_wants(struct vcpu *v)
-{
+static bool pic_wants(struct vcpu *v) {
     return v->index == 0 && pic_intr(&v->vm->pic) && lapic_takes_extint(&v->lapic);
 }
 
-bool irq_pending(struct vcpu *v)
-{
-    if (__atomic_load_n(&v->nmi_pending, __ATOMIC_SEQ_CST) || __atomic_load_n(&v->init_pending, __ATOMIC_SEQ_CST))
+bool irq_pending_unmaskable(const struct vcpu *v) {
+    return __atomic_load_n(&v->nmi_pending, __ATOMIC_SEQ_CST) || __atomic_load_n(&v->init_pending, __ATOMIC_SEQ_CST);
+}
+
+bool irq_pending(struct vcpu *v) {
+    if (irq_pending_unmaskable(v))
         return true;
     mutex_lock(&v->lapic_lock);
     bool yes = lapic_pending(&v->lapic) >= 0;
@@ -159,8 +153,7 @@ bool irq_pending(struct vcpu *v)
 }
 
 /* Takes the vector that is to be injected now, or -1. */
-static int take_vector(struct vcpu *v)
-{
+static int take_vector(struct vcpu *v) {
     mutex_lock(&v->lapic_lock);
     int vec = lapic_pending(&v->lapic);
     if (vec >= 0)
@@ -176,15 +169,14 @@ static int take_vector(struct vcpu *v)
 }
 
 /* An event whose delivery an exit interrupted is delivered again, but for instructions that simply run again. */
-static bool again(uint32_t info)
-{
+static bool again(uint32_t info) {
     unsigned vec = info & 0xff;
 
-    return info & INJ_VALID && INJ_TYPE(info) != INJ_TYPE_SOFT && !(INJ_TYPE(info) == INJ_TYPE_EXC && (vec == 3 || vec == 4));
+    return info & INJ_VALID && INJ_TYPE(info) != INJ_TYPE_SOFT &&
+           !(INJ_TYPE(info) == INJ_TYPE_EXC && (vec == 3 || vec == 4));
 }
 
-void irq_inject(struct vcpu *v, struct abi_state *s)
-{
+void irq_inject(struct vcpu *v, struct abi_state *s) {
     bool open = s->rflags & RFLAGS_IF && !(s->intr_state & 3);
 
     if (again(s->inj_info)) {

@@ -10,31 +10,20 @@ enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
 enum { ESR_SEND_ILLEGAL = 1 << 5, ESR_RECV_ILLEGAL = 1 << 6 };
 #define LAPIC_VERSION_VALUE 0x00050014u /* integrated APIC, six LVT entries */
 
-static int highest(const uint32_t set[8])
-{
+static int highest(const uint32_t set[8]) {
     for (int i = 7; i >= 0; i--)
         if (set[i])
             return i * 32 + 31 - __builtin_clz(set[i]);
     return -1;
 }
 
-static void bit_set(uint32_t set[8], uint8_t v)
-{
-    set[v >> 5] |= 1u << (v & 31);
-}
+static void bit_set(uint32_t set[8], uint8_t v) { set[v >> 5] |= 1u << (v & 31); }
 
-static void bit_clear(uint32_t set[8], uint8_t v)
-{
-    set[v >> 5] &= ~(1u << (v & 31));
-}
+static void bit_clear(uint32_t set[8], uint8_t v) { set[v >> 5] &= ~(1u << (v & 31)); }
 
-static bool bit_test(const uint32_t set[8], uint8_t v)
-{
-    return set[v >> 5] >> (v & 31) & 1;
-}
+static bool bit_test(const uint32_t set[8], uint8_t v) { return set[v >> 5] >> (v & 31) & 1; }
 
-static void state_reset(struct lapic *l)
-{
+static void state_reset(struct lapic *l) {
     l->tpr = 0;
     l->ldr = 0;
     l->dfr = 0xffffffff;
@@ -52,8 +41,7 @@ static void state_reset(struct lapic *l)
     memset(l->irr, 0, sizeof(l->irr));
 }
 
-void lapic_init(struct lapic *l, uint32_t id, bool bsp)
-{
+void lapic_init(struct lapic *l, uint32_t id, bool bsp) {
     memset(l, 0, sizeof(*l));
     state_reset(l);
     l->id = id;
@@ -66,29 +54,23 @@ void lapic_init(struct lapic *l, uint32_t id, bool bsp)
     }
 }
 
-static uint8_t ppr(const struct lapic *l)
-{
+static uint8_t ppr(const struct lapic *l) {
     int in_service = highest(l->isr);
     uint8_t isrv = in_service < 0 ? 0 : (uint8_t)in_service;
 
     return l->tpr >> 4 >= isrv >> 4 ? l->tpr : isrv & 0xf0;
 }
 
-static unsigned timer_mode(const struct lapic *l)
-{
-    return l->lvt[0] >> 17 & 3;
-}
+static unsigned timer_mode(const struct lapic *l) { return l->lvt[0] >> 17 & 3; }
 
 /* The timer counts at 1 GHz before division (SDM "Divide Configuration Register"). */
-static uint32_t timer_divisor(const struct lapic *l)
-{
+static uint32_t timer_divisor(const struct lapic *l) {
     unsigned code = (l->timer_div & 3) | (l->timer_div >> 1 & 4);
 
     return code == 7 ? 1 : 2u << code;
 }
 
-static uint32_t timer_current(const struct lapic *l, uint64_t now_ns)
-{
+static uint32_t timer_current(const struct lapic *l, uint64_t now_ns) {
     if (!l->timer_init || timer_mode(l) == TIMER_TSC_DEADLINE || now_ns < l->timer_start_ns)
         return 0;
     uint64_t passed = (now_ns - l->timer_start_ns) / timer_divisor(l);
@@ -98,22 +80,19 @@ static uint32_t timer_current(const struct lapic *l, uint64_t now_ns)
     return passed >= l->timer_init ? 0 : (uint32_t)(l->timer_init - passed);
 }
 
-static void timer_start(struct lapic *l, uint64_t now_ns)
-{
+static void timer_start(struct lapic *l, uint64_t now_ns) {
     l->timer_start_ns = now_ns;
     l->timer_expiry_ns = DEV_NO_DEADLINE;
     if (l->timer_init && timer_mode(l) != TIMER_TSC_DEADLINE)
         l->timer_expiry_ns = now_ns + (uint64_t)l->timer_init * timer_divisor(l);
 }
 
-uint64_t lapic_base_read(const struct lapic *l)
-{
+uint64_t lapic_base_read(const struct lapic *l) {
     return APIC_BASE_ADDR | (l->bsp ? BASE_BSP : 0) | (l->mode != LAPIC_DISABLED ? BASE_ENABLE : 0) |
            (l->mode == LAPIC_X2APIC ? BASE_X2APIC : 0);
 }
 
-bool lapic_base_write(struct lapic *l, uint64_t val)
-{
+bool lapic_base_write(struct lapic *l, uint64_t val) {
     bool en = val & BASE_ENABLE, x2 = val & BASE_X2APIC;
     uint8_t mode = !en ? LAPIC_DISABLED : x2 ? LAPIC_X2APIC : LAPIC_XAPIC;
 
@@ -128,15 +107,13 @@ bool lapic_base_write(struct lapic *l, uint64_t val)
     return true;
 }
 
-static uint32_t ldr_read(const struct lapic *l)
-{
+static uint32_t ldr_read(const struct lapic *l) {
     if (l->mode == LAPIC_X2APIC) /* SDM "Deriving Logical x2APIC ID from the Local x2APIC ID" */
         return (l->id >> 4) << 16 | 1u << (l->id & 15);
     return l->ldr;
 }
 
-bool lapic_read(const struct lapic *l, unsigned reg, uint64_t now_ns, uint64_t *val)
-{
+bool lapic_read(const struct lapic *l, unsigned reg, uint64_t now_ns, uint64_t *val) {
     bool x2 = l->mode == LAPIC_X2APIC;
 
     *val = 0;
@@ -150,26 +127,53 @@ bool lapic_read(const struct lapic *l, unsigned reg, uint64_t now_ns, uint64_t *
         return true;
     }
     switch (reg) {
-    case LAPIC_ID: *val = x2 ? l->id : l->id << 24; return true;
-    case LAPIC_VERSION: *val = LAPIC_VERSION_VALUE; return true;
-    case LAPIC_TPR: *val = l->tpr; return true;
-    case LAPIC_PPR: *val = ppr(l); return true;
-    case LAPIC_LDR: *val = ldr_read(l); return true;
-    case LAPIC_SVR: *val = l->svr; return true;
-    case LAPIC_ESR: *val = l->esr; return true;
-    case LAPIC_ICR: *val = x2 ? l->icr : (uint32_t)l->icr; return true;
-    case LAPIC_TIMER_INIT: *val = l->timer_init; return true;
-    case LAPIC_TIMER_CUR: *val = timer_current(l, now_ns); return true;
-    case LAPIC_TIMER_DIV: *val = l->timer_div; return true;
-    case LAPIC_DFR: *val = l->dfr; return !x2;
-    case LAPIC_ICR2: *val = l->icr >> 32; return !x2;
-    case LAPIC_APR: return !x2;
-    default: return false;
+    case LAPIC_ID:
+        *val = x2 ? l->id : l->id << 24;
+        return true;
+    case LAPIC_VERSION:
+        *val = LAPIC_VERSION_VALUE;
+        return true;
+    case LAPIC_TPR:
+        *val = l->tpr;
+        return true;
+    case LAPIC_PPR:
+        *val = ppr(l);
+        return true;
+    case LAPIC_LDR:
+        *val = ldr_read(l);
+        return true;
+    case LAPIC_SVR:
+        *val = l->svr;
+        return true;
+    case LAPIC_ESR:
+        *val = l->esr;
+        return true;
+    case LAPIC_ICR:
+        *val = x2 ? l->icr : (uint32_t)l->icr;
+        return true;
+    case LAPIC_TIMER_INIT:
+        *val = l->timer_init;
+        return true;
+    case LAPIC_TIMER_CUR:
+        *val = timer_current(l, now_ns);
+        return true;
+    case LAPIC_TIMER_DIV:
+        *val = l->timer_div;
+        return true;
+    case LAPIC_DFR:
+        *val = l->dfr;
+        return !x2;
+    case LAPIC_ICR2:
+        *val = l->icr >> 32;
+        return !x2;
+    case LAPIC_APR:
+        return !x2;
+    default:
+        return false;
     }
 }
 
-static void eoi_write(struct lapic *l, struct lapic_effect *e)
-{
+static void eoi_write(struct lapic *l, struct lapic_effect *e) {
     int v = highest(l->isr);
 
     if (v < 0)
@@ -181,8 +185,7 @@ static void eoi_write(struct lapic *l, struct lapic_effect *e)
     }
 }
 
-static void icr_send(struct lapic *l, struct lapic_effect *e)
-{
+static void icr_send(struct lapic *l, struct lapic_effect *e) {
     bool x2 = l->mode == LAPIC_X2APIC;
     unsigned shorthand = l->icr >> 18 & 3;
 
@@ -197,11 +200,13 @@ static void icr_send(struct lapic *l, struct lapic_effect *e)
     }
     if (e->msg.delivery == APIC_INIT && l->icr >> 15 & 1 && !(l->icr >> 14 & 1))
         return; /* level de-assert: only old APICs act on it */
-    e->ipi = shorthand == 0 ? LAPIC_IPI_DEST : shorthand == 1 ? LAPIC_IPI_SELF : shorthand == 2 ? LAPIC_IPI_ALL : LAPIC_IPI_OTHERS;
+    e->ipi = shorthand == 0   ? LAPIC_IPI_DEST
+             : shorthand == 1 ? LAPIC_IPI_SELF
+             : shorthand == 2 ? LAPIC_IPI_ALL
+                              : LAPIC_IPI_OTHERS;
 }
 
-static void lvt_write(struct lapic *l, unsigned n, uint32_t val, uint64_t now_ns, struct lapic_effect *e)
-{
+static void lvt_write(struct lapic *l, unsigned n, uint32_t val, uint64_t now_ns, struct lapic_effect *e) {
     static const uint32_t writable[6] = {0x700ff, 0x107ff, 0x107ff, 0x1a7ff, 0x1a7ff, 0x100ff};
     unsigned before = timer_mode(l);
 
@@ -218,22 +223,19 @@ static void lvt_write(struct lapic *l, unsigned n, uint32_t val, uint64_t now_ns
     }
 }
 
-static void svr_write(struct lapic *l, uint32_t val)
-{
+static void svr_write(struct lapic *l, uint32_t val) {
     l->svr = val & 0x3ff;
     if (!(val & SVR_ENABLE))
         for (int i = 0; i < 6; i++)
             l->lvt[i] |= LVT_MASKED;
 }
 
-static bool x2_reserved_set(unsigned reg, uint64_t val)
-{
+static bool x2_reserved_set(unsigned reg, uint64_t val) {
     return (reg != LAPIC_ICR && val >> 32) || (reg == LAPIC_EOI && val) || (reg == LAPIC_ESR && val) ||
            (reg == LAPIC_TPR && val >> 8) || (reg == LAPIC_SELF_IPI && val >> 8);
 }
 
-bool lapic_write(struct lapic *l, unsigned reg, uint64_t val, uint64_t now_ns, struct lapic_effect *e)
-{
+bool lapic_write(struct lapic *l, unsigned reg, uint64_t val, uint64_t now_ns, struct lapic_effect *e) {
     bool x2 = l->mode == LAPIC_X2APIC;
 
     memset(e, 0, sizeof(*e));
@@ -244,9 +246,15 @@ bool lapic_write(struct lapic *l, unsigned reg, uint64_t val, uint64_t now_ns, s
         return true;
     }
     switch (reg) {
-    case LAPIC_TPR: l->tpr = (uint8_t)val; return true;
-    case LAPIC_EOI: eoi_write(l, e); return true;
-    case LAPIC_SVR: svr_write(l, (uint32_t)val); return true;
+    case LAPIC_TPR:
+        l->tpr = (uint8_t)val;
+        return true;
+    case LAPIC_EOI:
+        eoi_write(l, e);
+        return true;
+    case LAPIC_SVR:
+        svr_write(l, (uint32_t)val);
+        return true;
     case LAPIC_ESR:
         l->esr = l->esr_next;
         l->esr_next = 0;
@@ -278,24 +286,30 @@ bool lapic_write(struct lapic *l, unsigned reg, uint64_t val, uint64_t now_ns, s
         e->ipi = LAPIC_IPI_SELF;
         e->msg = (struct apic_msg){.vector = (uint8_t)val, .x2 = true};
         return true;
-    case LAPIC_ID: return !x2; /* read-only, as on current processors */
-    case LAPIC_LDR: l->ldr = val & 0xff000000; return !x2;
-    case LAPIC_DFR: l->dfr = (uint32_t)val | 0x0fffffff; return !x2;
-    case LAPIC_ICR2: l->icr = (l->icr & 0xffffffff) | val << 32; return !x2;
-    default: return false;
+    case LAPIC_ID:
+        return !x2; /* read-only, as on current processors */
+    case LAPIC_LDR:
+        l->ldr = val & 0xff000000;
+        return !x2;
+    case LAPIC_DFR:
+        l->dfr = (uint32_t)val | 0x0fffffff;
+        return !x2;
+    case LAPIC_ICR2:
+        l->icr = (l->icr & 0xffffffff) | val << 32;
+        return !x2;
+    default:
+        return false;
     }
 }
 
-void lapic_tsc_deadline_write(struct lapic *l, uint64_t tsc, uint64_t expiry_ns)
-{
+void lapic_tsc_deadline_write(struct lapic *l, uint64_t tsc, uint64_t expiry_ns) {
     if (timer_mode(l) != TIMER_TSC_DEADLINE)
         return;
     l->tsc_deadline = tsc;
     l->timer_expiry_ns = tsc ? expiry_ns : DEV_NO_DEADLINE;
 }
 
-bool lapic_matches(const struct lapic *l, const struct apic_msg *m)
-{
+bool lapic_matches(const struct lapic *l, const struct apic_msg *m) {
     if (l->mode == LAPIC_DISABLED)
         return false;
     if (m->dest == (m->x2 ? 0xffffffffu : 0xffu))
@@ -313,8 +327,7 @@ bool lapic_matches(const struct lapic *l, const struct apic_msg *m)
     return mine >> 4 == (m->dest >> 4 & 15) && (mine & m->dest & 15);
 }
 
-bool lapic_accept(struct lapic *l, uint8_t vector, bool level)
-{
+bool lapic_accept(struct lapic *l, uint8_t vector, bool level) {
     if (l->mode == LAPIC_DISABLED || !(l->svr & SVR_ENABLE))
         return false;
     if (vector < 16) {
@@ -329,33 +342,26 @@ bool lapic_accept(struct lapic *l, uint8_t vector, bool level)
     return true;
 }
 
-int lapic_pending(const struct lapic *l)
-{
+int lapic_pending(const struct lapic *l) {
     int v = highest(l->irr);
 
     return v >= 0 && l->svr & SVR_ENABLE && v >> 4 > ppr(l) >> 4 ? v : -1;
 }
 
-void lapic_ack(struct lapic *l, uint8_t vector)
-{
+void lapic_ack(struct lapic *l, uint8_t vector) {
     bit_clear(l->irr, vector);
     bit_set(l->isr, vector);
 }
 
-bool lapic_takes_extint(const struct lapic *l)
-{
+bool lapic_takes_extint(const struct lapic *l) {
     uint32_t lint0 = l->lvt[LAPIC_LVT_LINT0 - LAPIC_LVT_TIMER];
 
     return l->mode == LAPIC_DISABLED || (!(lint0 & LVT_MASKED) && (lint0 >> 8 & 7) == APIC_EXTINT);
 }
 
-uint64_t lapic_deadline(const struct lapic *l)
-{
-    return l->timer_expiry_ns;
-}
+uint64_t lapic_deadline(const struct lapic *l) { return l->timer_expiry_ns; }
 
-void lapic_tick(struct lapic *l, uint64_t now_ns)
-{
+void lapic_tick(struct lapic *l, uint64_t now_ns) {
     if (now_ns < l->timer_expiry_ns)
         return;
     l->timer_expiry_ns = DEV_NO_DEADLINE;
@@ -372,13 +378,9 @@ void lapic_tick(struct lapic *l, uint64_t now_ns)
         lapic_accept(l, (uint8_t)l->lvt[0], false);
 }
 
-bool lapic_save(const struct lapic *l, struct record_buf *b)
-{
-    return record_put(b, "lapic", 1, l, sizeof(*l));
-}
+bool lapic_save(const struct lapic *l, struct record_buf *b) { return record_put(b, "lapic", 1, l, sizeof(*l)); }
 
-bool lapic_restore(struct lapic *l, unsigned n, const struct record_buf *b)
-{
+bool lapic_restore(struct lapic *l, unsigned n, const struct record_buf *b) {
     struct lapic t;
 
     if (!record_get(b, "lapic", n, 1, &t, sizeof(t)) || t.mode > LAPIC_X2APIC || t.id != l->id)

@@ -46,33 +46,28 @@ struct placement {
     uint64_t initrd_max;
 };
 
-static uint64_t get(const uint8_t *p, unsigned size)
-{
+static uint64_t get(const uint8_t *p, unsigned size) {
     uint64_t v = 0;
 
     memcpy(&v, p, size);
     return v;
 }
 
-static void put(uint8_t *p, uint64_t v, unsigned size)
-{
-    memcpy(p, &v, size);
-}
+static void put(uint8_t *p, uint64_t v, unsigned size) { memcpy(p, &v, size); }
 
-static bool too_small(const struct load_request *r, struct load_result *out, uint64_t end)
-{
+static bool too_small(const struct load_request *r, struct load_result *out, uint64_t end) {
     /* what Linux needs besides its image and the initrd until user space runs */
     uint64_t need = (end + 2 * r->initrd_size + 24 * MIB + 16 * MIB - 1) / (16 * MIB) * 16;
 
     if (r->mem->size >= need * MIB)
         return false;
-    snprintf(out->error, sizeof(out->error), "memory of %u MiB is too small for %s: it needs at least %u MiB (memory = %uM)",
+    snprintf(out->error, sizeof(out->error),
+             "memory of %u MiB is too small for %s: it needs at least %u MiB (memory = %uM)",
              (unsigned)(r->mem->size / MIB), r->kernel_name, (unsigned)need, (unsigned)need);
     return true;
 }
 
-static bool bad(struct load_result *out, const struct load_request *r, const char *what)
-{
+static bool bad(struct load_result *out, const struct load_request *r, const char *what) {
     snprintf(out->error, sizeof(out->error), "kernel %s: %s", r->kernel_name, what);
     return false;
 }
@@ -83,15 +78,15 @@ struct elf_segment {
     uint64_t offset, paddr, filesz, memsz;
 };
 
-static bool elf_segment_read(const struct load_request *r, unsigned n, struct elf_segment *s, struct load_result *out)
-{
+static bool elf_segment_read(const struct load_request *r, unsigned n, struct elf_segment *s, struct load_result *out) {
     uint64_t phoff = get(r->kernel + 32, 8), size = get(r->kernel + 54, 2);
 
     if (size < 56 || phoff > r->kernel_size || (n + 1) * size > r->kernel_size - phoff)
         return bad(out, r, "damaged ELF file: program headers lie outside (build or fetch it again)");
     const uint8_t *p = r->kernel + phoff + n * size;
 
-    *s = (struct elf_segment){.offset = get(p + 8, 8), .paddr = get(p + 24, 8), .filesz = get(p + 32, 8), .memsz = get(p + 40, 8)};
+    *s = (struct elf_segment){
+        .offset = get(p + 8, 8), .paddr = get(p + 24, 8), .filesz = get(p + 32, 8), .memsz = get(p + 40, 8)};
     if (get(p, 4) != 1 /* PT_LOAD */) {
         s->memsz = 0;
         return true;
@@ -104,8 +99,7 @@ static bool elf_segment_read(const struct load_request *r, unsigned n, struct el
     return true;
 }
 
-static bool elf_load(const struct load_request *r, uint8_t *params, struct load_result *out, struct placement *pl)
-{
+static bool elf_load(const struct load_request *r, uint8_t *params, struct load_result *out, struct placement *pl) {
     unsigned count = (unsigned)get(r->kernel + 56, 2);
     struct elf_segment s;
 
@@ -143,8 +137,7 @@ static bool elf_load(const struct load_request *r, uint8_t *params, struct load_
 
 /* ---- bzImage ---- */
 
-static bool bzimage_load(const struct load_request *r, uint8_t *params, struct load_result *out, struct placement *pl)
-{
+static bool bzimage_load(const struct load_request *r, uint8_t *params, struct load_result *out, struct placement *pl) {
     const uint8_t *k = r->kernel;
     uint64_t setup = (k[BP_SETUP_SECTS] ? k[BP_SETUP_SECTS] : 4u) * 512ull + 512;
     unsigned version = (unsigned)get(k + BP_VERSION, 2), header_end = 0x202u + k[BP_JUMP];
@@ -180,8 +173,8 @@ static bool bzimage_load(const struct load_request *r, uint8_t *params, struct l
 
 /* ---- common ---- */
 
-static bool initrd_load(const struct load_request *r, uint8_t *params, struct load_result *out, const struct placement *pl)
-{
+static bool initrd_load(const struct load_request *r, uint8_t *params, struct load_result *out,
+                        const struct placement *pl) {
     uint64_t top = gmem_low_size(r->mem), size = r->initrd_size;
 
     if (!r->initrd || !size)
@@ -190,8 +183,8 @@ static bool initrd_load(const struct load_request *r, uint8_t *params, struct lo
         top = pl->initrd_max + 1;
     if (size > top || ((top - size) & ~4095ull) < pl->kernel_end) {
         uint64_t need = (pl->kernel_end + 2 * size + 40 * MIB) / (16 * MIB) * 16;
-        snprintf(out->error, sizeof(out->error), "initrd %s of %u MiB does not fit: memory must be at least %u MiB", r->initrd_name,
-                 (unsigned)(size / MIB), (unsigned)need);
+        snprintf(out->error, sizeof(out->error), "initrd %s of %u MiB does not fit: memory must be at least %u MiB",
+                 r->initrd_name, (unsigned)(size / MIB), (unsigned)need);
         return false;
     }
     uint64_t addr = (top - size) & ~4095ull;
@@ -205,8 +198,7 @@ static bool initrd_load(const struct load_request *r, uint8_t *params, struct lo
     return true;
 }
 
-static void e820_add(uint8_t *params, uint64_t addr, uint64_t size, uint32_t type)
-{
+static void e820_add(uint8_t *params, uint64_t addr, uint64_t size, uint32_t type) {
     unsigned n = params[BP_E820_COUNT];
 
     if (!size)
@@ -217,8 +209,7 @@ static void e820_add(uint8_t *params, uint64_t addr, uint64_t size, uint32_t typ
     params[BP_E820_COUNT] = (uint8_t)(n + 1);
 }
 
-static bool long_mode_tables(const struct gmem *g)
-{
+static bool long_mode_tables(const struct gmem *g) {
     uint8_t *t = gmem_ptr(g, TABLE_ADDR, 6 * 4096);
 
     if (!t)
@@ -232,8 +223,7 @@ static bool long_mode_tables(const struct gmem *g)
     return true;
 }
 
-bool loader_load(const struct load_request *r, struct load_result *out)
-{
+bool loader_load(const struct load_request *r, struct load_result *out) {
     static uint8_t params[4096];
     struct placement pl = {0};
     size_t cmdline = strlen(r->cmdline) + 1;
@@ -271,7 +261,8 @@ bool loader_load(const struct load_request *r, struct load_result *out)
     out->gdt = GDT_ADDR;
     out->cr3 = TABLE_ADDR;
     if (!gmem_write(r->mem, GDT_ADDR, out->long_mode ? gdt : gdt32, sizeof(gdt)) || !long_mode_tables(r->mem) ||
-        !gmem_write(r->mem, CMDLINE_ADDR, r->cmdline, cmdline) || !gmem_write(r->mem, PARAMS_ADDR, params, sizeof(params)))
+        !gmem_write(r->mem, CMDLINE_ADDR, r->cmdline, cmdline) ||
+        !gmem_write(r->mem, PARAMS_ADDR, params, sizeof(params)))
         return bad(out, r, "no memory for boot parameters");
     return true;
 }

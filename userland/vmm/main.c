@@ -12,13 +12,11 @@
 
 static struct vm vm;
 
-static void host_cpuid(uint32_t leaf, uint32_t subleaf, struct cpuid_regs *r)
-{
+static void host_cpuid(uint32_t leaf, uint32_t subleaf, struct cpuid_regs *r) {
     __asm__ volatile("cpuid" : "=a"(r->eax), "=b"(r->ebx), "=c"(r->ecx), "=d"(r->edx) : "a"(leaf), "c"(subleaf));
 }
 
-static uint64_t host_xcr0(void)
-{
+static uint64_t host_xcr0(void) {
     struct cpuid_regs r;
     uint32_t lo, hi;
 
@@ -29,8 +27,7 @@ static uint64_t host_xcr0(void)
     return (uint64_t)hi << 32 | lo;
 }
 
-static bool region(enum region which, const char *what)
-{
+static bool region(enum region which, const char *what) {
     enum parent_status status = parent_region_map(which);
 
     if (status == PARENT_OK)
@@ -39,14 +36,12 @@ static bool region(enum region which, const char *what)
     return false;
 }
 
-static bool locks_init(void)
-{
-    return mutex_init(&vm.uart_lock) && mutex_init(&vm.timer_lock) && mutex_init(&vm.out_lock) && mutex_init(&vm.irq_lock) &&
-           mutex_init(&vm.log_lock);
+static bool locks_init(void) {
+    return mutex_init(&vm.uart_lock) && mutex_init(&vm.timer_lock) && mutex_init(&vm.out_lock) &&
+           mutex_init(&vm.irq_lock) && mutex_init(&vm.log_lock);
 }
 
-static void machine_init(const struct startup_info *info)
-{
+static void machine_init(const struct startup_info *info) {
     vm.info = info;
     vm.mem = (struct gmem){.base = (uint8_t *)COMP_VA_RAM, .size = info->vm.ram_size};
     vm.cpus = info->vm.cpus < 1 ? 1 : info->vm.cpus > VM_MAX_CPUS ? VM_MAX_CPUS : info->vm.cpus;
@@ -59,8 +54,7 @@ static void machine_init(const struct startup_info *info)
     board_init(&vm, (int64_t)(vm.wall_ns_at_zero / NS_PER_SEC));
 }
 
-static bool guest_load(struct load_result *boot)
-{
+static bool guest_load(struct load_result *boot) {
     const struct vm_params *p = &vm.info->vm;
     struct load_request r = {.mem = &vm.mem,
                              .kernel = (const uint8_t *)COMP_VA_KERNEL,
@@ -82,8 +76,7 @@ static bool guest_load(struct load_result *boot)
     return false;
 }
 
-static void control(void)
-{
+static void control(void) {
     uint32_t req = mem_xchg32(&rt.info->control, 0);
 
     if (req & CONTROL_CRASH) {
@@ -106,8 +99,7 @@ static void control(void)
     }
 }
 
-static _Noreturn void run(void)
-{
+static _Noreturn void run(void) {
     for (;;) {
         /* until the deadline is known everybody with a new one wakes us */
         __atomic_store_n(&vm.armed_ns, DEV_NO_DEADLINE, __ATOMIC_SEQ_CST);
@@ -119,8 +111,7 @@ static _Noreturn void run(void)
     }
 }
 
-int main(void)
-{
+int main(void) {
     static struct load_result boot;
     const struct startup_info *info = rt.info;
 

@@ -36,8 +36,7 @@ enum {
 #define MTRR_DEF      0xc06u /* enabled, fixed enabled, write-back */
 
 /* The word that keeps an MTRR, or null. */
-static uint64_t *mtrr_word(struct vcpu *v, uint32_t msr)
-{
+static uint64_t *mtrr_word(struct vcpu *v, uint32_t msr) {
     if (msr >= MSR_MTRR_PHYS && msr < MSR_MTRR_PHYS + 16)
         return &v->mtrr[msr - MSR_MTRR_PHYS];
     if (msr == MSR_MTRR_FIX64K)
@@ -49,8 +48,7 @@ static uint64_t *mtrr_word(struct vcpu *v, uint32_t msr)
     return msr == MSR_MTRR_DEF ? &v->mtrr_def : NULL;
 }
 
-void msr_init(struct vcpu *v)
-{
+void msr_init(struct vcpu *v) {
     v->pat = 0x0007040600070406;
     v->mtrr_def = MTRR_DEF;
     for (int i = 16; i < 19; i++)
@@ -60,26 +58,47 @@ void msr_init(struct vcpu *v)
 }
 
 /* AMD's platform MSRs that Linux reads or writes without asking CPUID; as on KVM they read 0 and ignore writes. */
-static bool is_platform(uint32_t msr)
-{
+static bool is_platform(uint32_t msr) {
     switch (msr) {
-    case 0xc0010000: case 0xc0010001: case 0xc0010002: case 0xc0010003: /* performance counters */
-    case 0xc0010004: case 0xc0010005: case 0xc0010006: case 0xc0010007:
+    case 0xc0010000:
+    case 0xc0010001:
+    case 0xc0010002:
+    case 0xc0010003: /* performance counters */
+    case 0xc0010004:
+    case 0xc0010005:
+    case 0xc0010006:
+    case 0xc0010007:
     case MSR_SYSCFG:
-    case 0xc0010016: case 0xc0010017: case 0xc0010018: case 0xc0010019: case 0xc001001a: case 0xc001001d: /* IORR, TOP_MEM */
-    case 0xc001001b: case 0xc001001f: /* CLK_CTL, NB_CFG */
-    case 0xc0010055: case 0xc0010058: /* INT_PENDING, MMIO configuration base */
-    case 0xc0010111: case 0xc0010112: case 0xc0010113: /* SMM */
-    case 0xc0011020: case 0xc0011021: case 0xc0011022: case 0xc0011023: case 0xc001102a: case 0xc001102c: /* LS IC DC CU */
-    case MSR_UCODE: case MSR_MCG_CAP: case MSR_MCG_STATUS: case MSR_DEBUGCTL:
+    case 0xc0010016:
+    case 0xc0010017:
+    case 0xc0010018:
+    case 0xc0010019:
+    case 0xc001001a:
+    case 0xc001001d: /* IORR, TOP_MEM */
+    case 0xc001001b:
+    case 0xc001001f: /* CLK_CTL, NB_CFG */
+    case 0xc0010055:
+    case 0xc0010058: /* INT_PENDING, MMIO configuration base */
+    case 0xc0010111:
+    case 0xc0010112:
+    case 0xc0010113: /* SMM */
+    case 0xc0011020:
+    case 0xc0011021:
+    case 0xc0011022:
+    case 0xc0011023:
+    case 0xc001102a:
+    case 0xc001102c: /* LS IC DC CU */
+    case MSR_UCODE:
+    case MSR_MCG_CAP:
+    case MSR_MCG_STATUS:
+    case MSR_DEBUGCTL:
         return true;
     default:
         return false;
     }
 }
 
-static void unknown_log(struct vcpu *v, uint32_t msr, const char *what)
-{
+static void unknown_log(struct vcpu *v, uint32_t msr, const char *what) {
     struct vm *vm = v->vm;
     bool fresh = true;
 
@@ -94,16 +113,14 @@ static void unknown_log(struct vcpu *v, uint32_t msr, const char *what)
         log_printf("%s MSR 0x%x: not there, the guest gets #GP", what, msr);
 }
 
-static bool x2apic_read(struct vcpu *v, unsigned reg, uint64_t *val)
-{
+static bool x2apic_read(struct vcpu *v, unsigned reg, uint64_t *val) {
     mutex_lock(&v->lapic_lock);
     bool ok = v->lapic.mode == LAPIC_X2APIC && lapic_read(&v->lapic, reg, vm_now_ns(v->vm), val);
     mutex_unlock(&v->lapic_lock);
     return ok;
 }
 
-bool msr_read(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t *val)
-{
+bool msr_read(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t *val) {
     uint64_t *mtrr = mtrr_word(v, msr);
 
     *val = 0;
@@ -114,20 +131,47 @@ bool msr_read(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t *val)
         return true;
     }
     switch (msr) {
-    case MSR_TSC: *val = clock_tsc() + v->tsc_offset; return true;
-    case MSR_APIC_BASE: *val = lapic_base_read(&v->lapic); return true;
-    case MSR_MTRR_CAP: *val = MTRR_CAP; return true;
-    case MSR_MISC_ENABLE: *val = 1; return true; /* fast strings */
-    case MSR_PAT: *val = v->pat; return true;
-    case MSR_TSC_DEADLINE: *val = v->lapic.tsc_deadline; return true;
-    case MSR_EFER: *val = s->efer; return true;
-    case MSR_TSC_AUX: *val = v->tsc_aux; return true;
-    case MSR_HWCR: *val = v->hwcr; return true;
-    case MSR_VM_CR: *val = VM_CR_SVMDIS; return true;
-    case MSR_DE_CFG: *val = 2; return true; /* LFENCE waits for earlier instructions */
-    case MSR_PVCLOCK_SYSTEM: *val = v->pv_system; return true;
-    case MSR_PVCLOCK_WALL: *val = v->vm->pv_wall; return true;
-    default: break;
+    case MSR_TSC:
+        *val = clock_tsc() + v->tsc_offset;
+        return true;
+    case MSR_APIC_BASE:
+        *val = lapic_base_read(&v->lapic);
+        return true;
+    case MSR_MTRR_CAP:
+        *val = MTRR_CAP;
+        return true;
+    case MSR_MISC_ENABLE:
+        *val = 1;
+        return true; /* fast strings */
+    case MSR_PAT:
+        *val = v->pat;
+        return true;
+    case MSR_TSC_DEADLINE:
+        *val = v->lapic.tsc_deadline;
+        return true;
+    case MSR_EFER:
+        *val = s->efer;
+        return true;
+    case MSR_TSC_AUX:
+        *val = v->tsc_aux;
+        return true;
+    case MSR_HWCR:
+        *val = v->hwcr;
+        return true;
+    case MSR_VM_CR:
+        *val = VM_CR_SVMDIS;
+        return true;
+    case MSR_DE_CFG:
+        *val = 2;
+        return true; /* LFENCE waits for earlier instructions */
+    case MSR_PVCLOCK_SYSTEM:
+        *val = v->pv_system;
+        return true;
+    case MSR_PVCLOCK_WALL:
+        *val = v->vm->pv_wall;
+        return true;
+    default:
+        break;
     }
     if (is_platform(msr))
         return true;
@@ -135,16 +179,14 @@ bool msr_read(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t *val)
     return false;
 }
 
-static bool pat_valid(uint64_t pat)
-{
+static bool pat_valid(uint64_t pat) {
     for (int i = 0; i < 8; i++, pat >>= 8)
         if ((pat & 0xff) > 7 || (pat & 0xff) == 2 || (pat & 0xff) == 3)
             return false;
     return true;
 }
 
-static void deadline_write(struct vcpu *v, uint64_t val)
-{
+static void deadline_write(struct vcpu *v, uint64_t val) {
     struct vm *vm = v->vm;
     uint64_t host = val - v->tsc_offset, now = clock_tsc();
     /* a moment that has passed already is due at once */
@@ -157,16 +199,13 @@ static void deadline_write(struct vcpu *v, uint64_t val)
         vm_deadline(vm, ns);
 }
 
-static bool pvclock_enable(struct vcpu *v, uint64_t val)
-{
+static bool pvclock_enable(struct vcpu *v, uint64_t val) {
     v->pv_system = val;
-    return !(val & 1) ||
-           pvclock_system_write(&v->vm->mem, val & ~1ull, v->vm->scale, v->vm->tsc_start + v->tsc_offset);
+    return !(val & 1) || pvclock_system_write(&v->vm->mem, val & ~1ull, v->vm->scale, v->vm->tsc_start + v->tsc_offset);
 }
 
 /* State that the vCPU itself holds: goes back with the reply. */
-static bool state_write(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t val, uint32_t *mtd)
-{
+static bool state_write(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t val, uint32_t *mtd) {
     switch (msr) {
     case MSR_TSC:
         s->tsc_offset = val - (clock_tsc() + v->tsc_offset); /* the reply's value is added */
@@ -195,8 +234,7 @@ static bool state_write(struct vcpu *v, uint32_t msr, struct abi_state *s, uint6
     }
 }
 
-bool msr_write(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t val, uint32_t *mtd)
-{
+bool msr_write(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t val, uint32_t *mtd) {
     uint64_t *mtrr = mtrr_word(v, msr);
     bool ok;
 
@@ -211,11 +249,22 @@ bool msr_write(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t val, 
         return true;
     }
     switch (msr) {
-    case MSR_TSC_DEADLINE: deadline_write(v, val); return true;
-    case MSR_TSC: case MSR_PAT: case MSR_EFER: case MSR_TSC_AUX: return state_write(v, msr, s, val, mtd);
-    case MSR_HWCR: v->hwcr = val; return true;
-    case MSR_MISC_ENABLE: case MSR_DE_CFG: return true;
-    case MSR_PVCLOCK_SYSTEM: return pvclock_enable(v, val);
+    case MSR_TSC_DEADLINE:
+        deadline_write(v, val);
+        return true;
+    case MSR_TSC:
+    case MSR_PAT:
+    case MSR_EFER:
+    case MSR_TSC_AUX:
+        return state_write(v, msr, s, val, mtd);
+    case MSR_HWCR:
+        v->hwcr = val;
+        return true;
+    case MSR_MISC_ENABLE:
+    case MSR_DE_CFG:
+        return true;
+    case MSR_PVCLOCK_SYSTEM:
+        return pvclock_enable(v, val);
     case MSR_PVCLOCK_WALL:
         v->vm->pv_wall = val;
         return pvclock_wall_write(&v->vm->mem, val, v->vm->wall_ns_at_zero);
@@ -224,7 +273,8 @@ bool msr_write(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t val, 
         ok = lapic_base_write(&v->lapic, val);
         mutex_unlock(&v->lapic_lock);
         return ok;
-    default: break;
+    default:
+        break;
     }
     if (is_platform(msr))
         return true;

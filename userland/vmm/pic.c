@@ -12,9 +12,7 @@ static void chip_reset(struct pic_chip *c) {
 }
 
 /* Rank of an input: 0 is the highest priority. */
-static unsigned rank_of(const struct pic_chip *c, unsigned input) {
-    return (input - c->lowest - 1) & 7;
-}
+static unsigned rank_of(const struct pic_chip *c, unsigned input) { return (input - c->lowest - 1) & 7; }
 
 static int best_of(const struct pic_chip *c, uint8_t set) {
     for (unsigned r = 0; r < 8; r++) {
@@ -36,7 +34,7 @@ static int chip_pending(const struct pic_chip *c, bool master) {
     if (c->special_mask)
         blocking &= (uint8_t)~c->imr;
     if (master && c->special_nested) /* the slave may interrupt itself with a higher input */
-        blocking &= (uint8_t)~(1u << 2);
+        blocking &= (uint8_t) ~(1u << 2);
     int cur = best_of(c, blocking);
     if (cur >= 0 && rank_of(c, (unsigned)req) >= rank_of(c, (unsigned)cur))
         return -1;
@@ -88,9 +86,7 @@ void pic_set_line(struct pic *p, unsigned irq, bool level) {
     cascade_update(p);
 }
 
-bool pic_intr(const struct pic *p) {
-    return chip_pending(&p->chip[0], true) >= 0;
-}
+bool pic_intr(const struct pic *p) { return chip_pending(&p->chip[0], true) >= 0; }
 
 uint8_t pic_ack(struct pic *p) {
     struct pic_chip *m = &p->chip[0], *s = &p->chip[1];
@@ -122,7 +118,7 @@ static void ocw2_write(struct pic_chip *c, uint8_t val) {
         in = best_of(c, c->special_mask ? c->isr & (uint8_t)~c->imr : c->isr);
     if (op == 2 || in < 0) /* 2: no operation */
         return;
-    c->isr &= (uint8_t)~(1u << in);
+    c->isr &= (uint8_t) ~(1u << in);
     if (op == 5 || op == 7)
         c->lowest = (uint8_t)in;
 }
@@ -198,9 +194,7 @@ uint8_t pic_read(struct pic *p, uint16_t port) {
     return c->read_isr ? c->isr : c->irr;
 }
 
-bool pic_save(const struct pic *p, struct record_buf *b) {
-    return record_put(b, "pic", 1, p, sizeof(*p));
-}
+bool pic_save(const struct pic *p, struct record_buf *b) { return record_put(b, "pic", 1, p, sizeof(*p)); }
 
 bool pic_restore(struct pic *p, const struct record_buf *b) {
     struct pic t;

@@ -6,9 +6,9 @@
 
 struct pic_chip {
     uint8_t irr, isr, imr;
-    uint8_t lines; /* input levels */
-    uint8_t elcr;  /* 1: level-triggered */
-    uint8_t base;  /* vector of input 0 */
+    uint8_t lines;    /* input levels */
+    uint8_t elcr;     /* 1: level-triggered */
+    uint8_t base;     /* vector of input 0 */
     uint8_t icw_step; /* 0: initialized, else the ICW that comes next */
     uint8_t icw4_needed;
     uint8_t single;

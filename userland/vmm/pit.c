@@ -2,33 +2,23 @@
 
 #include <string.h>
 
-static uint64_t ticks_since(const struct pit_channel *c, uint64_t now_ns)
-{
+static uint64_t ticks_since(const struct pit_channel *c, uint64_t now_ns) {
     return now_ns <= c->start_ns ? 0 : scale_u64(now_ns - c->start_ns, PIT_HZ, NS_PER_SEC);
 }
 
-static bool periodic(const struct pit_channel *c)
-{
-    return c->mode == 2 || c->mode == 3;
-}
+static bool periodic(const struct pit_channel *c) { return c->mode == 2 || c->mode == 3; }
 
-static bool counting(const struct pit_channel *c)
-{
-    return c->loaded && (c->gate || c->mode == 1 || c->mode == 5);
-}
+static bool counting(const struct pit_channel *c) { return c->loaded && (c->gate || c->mode == 1 || c->mode == 5); }
 
-static uint16_t to_bcd(uint32_t v)
-{
+static uint16_t to_bcd(uint32_t v) {
     return (uint16_t)(v % 10 | v / 10 % 10 << 4 | v / 100 % 10 << 8 | v / 1000 % 10 << 12);
 }
 
-static uint32_t from_bcd(uint16_t v)
-{
+static uint32_t from_bcd(uint16_t v) {
     return (v & 15u) + (v >> 4 & 15u) * 10 + (v >> 8 & 15u) * 100 + (v >> 12 & 15u) * 1000;
 }
 
-static uint16_t count_read(const struct pit_channel *c, uint64_t now_ns)
-{
+static uint16_t count_read(const struct pit_channel *c, uint64_t now_ns) {
     uint32_t modulus = c->bcd ? 10000 : 0x10000;
     uint64_t t = counting(c) ? ticks_since(c, now_ns) : 0;
     uint32_t v;
@@ -42,8 +32,7 @@ static uint16_t count_read(const struct pit_channel *c, uint64_t now_ns)
     return c->bcd ? to_bcd(v % modulus) : (uint16_t)v;
 }
 
-static bool output(const struct pit_channel *c, uint64_t now_ns)
-{
+static bool output(const struct pit_channel *c, uint64_t now_ns) {
     uint64_t t = ticks_since(c, now_ns);
 
     if (!c->loaded)
@@ -62,8 +51,7 @@ static bool output(const struct pit_channel *c, uint64_t now_ns)
 }
 
 /* Next rising edge of channel 0 after the time `now`. */
-static void irq_plan(struct pit *p, uint64_t now_ns)
-{
+static void irq_plan(struct pit *p, uint64_t now_ns) {
     struct pit_channel *c = &p->ch[0];
     uint64_t t = ticks_since(c, now_ns), edge;
 
@@ -79,8 +67,7 @@ static void irq_plan(struct pit *p, uint64_t now_ns)
     p->irq_next_ns = c->start_ns + scale_up_u64(edge, NS_PER_SEC, PIT_HZ);
 }
 
-void pit_init(struct pit *p, struct irq_line irq)
-{
+void pit_init(struct pit *p, struct irq_line irq) {
     memset(p, 0, sizeof(*p));
     for (int i = 0; i < 3; i++) {
         p->ch[i].reload = 0x10000;
@@ -92,8 +79,7 @@ void pit_init(struct pit *p, struct irq_line irq)
     p->irq = irq;
 }
 
-static void count_write(struct pit *p, unsigned n, uint16_t val, uint64_t now_ns)
-{
+static void count_write(struct pit *p, unsigned n, uint16_t val, uint64_t now_ns) {
     struct pit_channel *c = &p->ch[n];
     uint32_t v = c->bcd ? from_bcd(val) : val;
 
@@ -108,16 +94,14 @@ static void count_write(struct pit *p, unsigned n, uint16_t val, uint64_t now_ns
     }
 }
 
-static void latch_take(struct pit_channel *c, uint64_t now_ns)
-{
+static void latch_take(struct pit_channel *c, uint64_t now_ns) {
     if (c->latched)
         return; /* a second latch command is ignored until the first was read */
     c->latch = count_read(c, now_ns);
     c->latched = c->access == 3 ? 2 : 1;
 }
 
-static void control_write(struct pit *p, uint8_t val, uint64_t now_ns)
-{
+static void control_write(struct pit *p, uint8_t val, uint64_t now_ns) {
     unsigned n = val >> 6;
 
     if (n == 3) { /* read-back */
@@ -128,7 +112,8 @@ static void control_write(struct pit *p, uint8_t val, uint64_t now_ns)
             if (!(val & 0x20))
                 latch_take(c, now_ns);
             if (!(val & 0x10) && !c->status_latched) {
-                c->status = (uint8_t)(output(c, now_ns) << 7 | !c->loaded << 6 | c->access << 4 | c->mode << 1 | c->bcd);
+                c->status =
+                    (uint8_t)(output(c, now_ns) << 7 | !c->loaded << 6 | c->access << 4 | c->mode << 1 | c->bcd);
                 c->status_latched = 1;
             }
         }
@@ -151,8 +136,7 @@ static void control_write(struct pit *p, uint8_t val, uint64_t now_ns)
     }
 }
 
-static uint8_t counter_read(struct pit_channel *c, uint64_t now_ns)
-{
+static uint8_t counter_read(struct pit_channel *c, uint64_t now_ns) {
     if (c->status_latched) {
         c->status_latched = 0;
         return c->status;
@@ -167,8 +151,7 @@ static uint8_t counter_read(struct pit_channel *c, uint64_t now_ns)
     return (uint8_t)(high ? v >> 8 : v);
 }
 
-static void counter_write(struct pit *p, unsigned n, uint8_t val, uint64_t now_ns)
-{
+static void counter_write(struct pit *p, unsigned n, uint8_t val, uint64_t now_ns) {
     struct pit_channel *c = &p->ch[n];
 
     switch (c->access) {
@@ -189,8 +172,7 @@ static void counter_write(struct pit *p, unsigned n, uint8_t val, uint64_t now_n
     }
 }
 
-uint8_t pit_read(struct pit *p, uint16_t port, uint64_t now_ns)
-{
+uint8_t pit_read(struct pit *p, uint16_t port, uint64_t now_ns) {
     if (port == 0x61) /* bit 4 toggles with the refresh timer, about every 15 us */
         return (uint8_t)(p->ch[2].gate | p->speaker << 1 | (now_ns / 15085 & 1) << 4 | output(&p->ch[2], now_ns) << 5);
     if (port < 0x40 || port > 0x42)
@@ -198,8 +180,7 @@ uint8_t pit_read(struct pit *p, uint16_t port, uint64_t now_ns)
     return counter_read(&p->ch[port - 0x40], now_ns);
 }
 
-void pit_write(struct pit *p, uint16_t port, uint8_t val, uint64_t now_ns)
-{
+void pit_write(struct pit *p, uint16_t port, uint8_t val, uint64_t now_ns) {
     if (port == 0x61) {
         struct pit_channel *c = &p->ch[2];
         bool rise = (val & 1) && !c->gate;
@@ -214,13 +195,9 @@ void pit_write(struct pit *p, uint16_t port, uint8_t val, uint64_t now_ns)
     }
 }
 
-uint64_t pit_deadline(const struct pit *p)
-{
-    return p->irq_next_ns;
-}
+uint64_t pit_deadline(const struct pit *p) { return p->irq_next_ns; }
 
-void pit_tick(struct pit *p, uint64_t now_ns)
-{
+void pit_tick(struct pit *p, uint64_t now_ns) {
     if (now_ns < p->irq_next_ns)
         return;
     irq_line_set(&p->irq, false);
@@ -228,16 +205,14 @@ void pit_tick(struct pit *p, uint64_t now_ns)
     irq_plan(p, now_ns);
 }
 
-bool pit_save(const struct pit *p, struct record_buf *b)
-{
+bool pit_save(const struct pit *p, struct record_buf *b) {
     struct pit t = *p;
 
     memset(&t.irq, 0, sizeof(t.irq));
     return record_put(b, "pit", 1, &t, sizeof(t));
 }
 
-bool pit_restore(struct pit *p, const struct record_buf *b)
-{
+bool pit_restore(struct pit *p, const struct record_buf *b) {
     struct pit t;
 
     if (!record_get(b, "pit", 0, 1, &t, sizeof(t)))

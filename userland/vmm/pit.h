@@ -8,19 +8,19 @@
 #define PIT_HZ 1193182ull
 
 struct pit_channel {
-    uint64_t start_ns;   /* when counting (re)started */
-    uint32_t reload;     /* 1..65536 */
-    uint16_t latch;      /* value held by a latch command or for the second byte of a read */
-    uint8_t latched;     /* bytes of the latch still to be read, 0: none */
+    uint64_t start_ns; /* when counting (re)started */
+    uint32_t reload;   /* 1..65536 */
+    uint16_t latch;    /* value held by a latch command or for the second byte of a read */
+    uint8_t latched;   /* bytes of the latch still to be read, 0: none */
     uint8_t status;
     uint8_t status_latched;
-    uint8_t mode;        /* 0..5 */
-    uint8_t access;      /* 1 low, 2 high, 3 low then high */
-    uint8_t write_high;  /* the next write is the high byte */
+    uint8_t mode;       /* 0..5 */
+    uint8_t access;     /* 1 low, 2 high, 3 low then high */
+    uint8_t write_high; /* the next write is the high byte */
     uint8_t read_high;
-    uint8_t low;         /* low byte of a write in progress */
+    uint8_t low; /* low byte of a write in progress */
     uint8_t gate;
-    uint8_t loaded;      /* a count was written since the mode was set */
+    uint8_t loaded; /* a count was written since the mode was set */
     uint8_t bcd;
 };
 

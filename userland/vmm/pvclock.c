@@ -13,8 +13,7 @@ _Static_assert(sizeof(struct pv_time) == 32, "KVM paravirtual ABI");
 
 enum { PV_TSC_STABLE = 1 };
 
-struct tsc_scale tsc_scale_of(uint64_t tsc_khz)
-{
+struct tsc_scale tsc_scale_of(uint64_t tsc_khz) {
     uint64_t hz = tsc_khz * 1000;
     struct tsc_scale s = {0};
 
@@ -30,16 +29,15 @@ struct tsc_scale tsc_scale_of(uint64_t tsc_khz)
     return s;
 }
 
-uint64_t tsc_scale_ns(struct tsc_scale s, uint64_t ticks)
-{
+uint64_t tsc_scale_ns(struct tsc_scale s, uint64_t ticks) {
     unsigned __int128 t = s.shift < 0 ? ticks >> -s.shift : (unsigned __int128)ticks << s.shift;
 
     return (uint64_t)(t * s.mul >> 32);
 }
 
-bool pvclock_system_write(const struct gmem *g, uint64_t gpa, struct tsc_scale s, uint64_t base_tsc)
-{
-    struct pv_time t = {.version = 2, .tsc_timestamp = base_tsc, .mul = s.mul, .shift = s.shift, .flags = PV_TSC_STABLE};
+bool pvclock_system_write(const struct gmem *g, uint64_t gpa, struct tsc_scale s, uint64_t base_tsc) {
+    struct pv_time t = {
+        .version = 2, .tsc_timestamp = base_tsc, .mul = s.mul, .shift = s.shift, .flags = PV_TSC_STABLE};
     uint8_t *p = gmem_ptr(g, gpa, sizeof(t));
 
     if (!p)
@@ -53,8 +51,7 @@ bool pvclock_system_write(const struct gmem *g, uint64_t gpa, struct tsc_scale s
     return true;
 }
 
-bool pvclock_wall_write(const struct gmem *g, uint64_t gpa, uint64_t wall_ns_at_zero)
-{
+bool pvclock_wall_write(const struct gmem *g, uint64_t gpa, uint64_t wall_ns_at_zero) {
     uint32_t t[3] = {2, (uint32_t)(wall_ns_at_zero / 1000000000), (uint32_t)(wall_ns_at_zero % 1000000000)};
 
     return gmem_write(g, gpa, t, sizeof(t));

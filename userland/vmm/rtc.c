@@ -13,8 +13,7 @@ struct civil {
 };
 
 /* Days since 1970 <-> civil date, proleptic Gregorian calendar, with the year starting in March. */
-static int64_t days_of(int64_t y, unsigned m, unsigned d)
-{
+static int64_t days_of(int64_t y, unsigned m, unsigned d) {
     y -= m <= 2;
     int64_t era = (y >= 0 ? y : y - 399) / 400;
     int64_t yoe = y - era * 400;
@@ -22,8 +21,7 @@ static int64_t days_of(int64_t y, unsigned m, unsigned d)
     return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
 }
 
-static struct civil civil_of(int64_t s)
-{
+static struct civil civil_of(int64_t s) {
     int64_t days = (s >= 0 ? s : s - 86399) / 86400;
     int64_t rest = s - days * 86400, z = days + 719468;
     int64_t era = (z >= 0 ? z : z - 146096) / 146097;
@@ -40,82 +38,95 @@ static struct civil civil_of(int64_t s)
     return c;
 }
 
-static uint8_t encode(const struct rtc *r, unsigned v)
-{
+static uint8_t encode(const struct rtc *r, unsigned v) {
     return (uint8_t)(r->ram[REG_B] & B_BINARY ? v : (v / 10 % 10) << 4 | v % 10);
 }
 
-static unsigned decode(const struct rtc *r, uint8_t v)
-{
+static unsigned decode(const struct rtc *r, uint8_t v) {
     return r->ram[REG_B] & B_BINARY ? v : (v >> 4) * 10u + (v & 15u);
 }
 
-static uint8_t encode_hour(const struct rtc *r, unsigned h)
-{
+static uint8_t encode_hour(const struct rtc *r, unsigned h) {
     if (r->ram[REG_B] & B_24H)
         return encode(r, h);
     return (uint8_t)(encode(r, h % 12 ? h % 12 : 12) | (h >= 12 ? 0x80 : 0));
 }
 
-static unsigned decode_hour(const struct rtc *r, uint8_t v)
-{
+static unsigned decode_hour(const struct rtc *r, uint8_t v) {
     if (r->ram[REG_B] & B_24H)
         return decode(r, v);
     return decode(r, v & 0x7f) % 12 + (v & 0x80 ? 12 : 0);
 }
 
-static int64_t seconds_at(const struct rtc *r, uint64_t ns)
-{
-    return r->offset_s + (int64_t)(ns / NS_PER_SEC);
-}
+static int64_t seconds_at(const struct rtc *r, uint64_t ns) { return r->offset_s + (int64_t)(ns / NS_PER_SEC); }
 
-static uint8_t time_read(const struct rtc *r, unsigned reg, int64_t s)
-{
+static uint8_t time_read(const struct rtc *r, unsigned reg, int64_t s) {
     struct civil c = civil_of(s);
 
     switch (reg) {
-    case 0: return encode(r, c.sec);
-    case 2: return encode(r, c.min);
-    case 4: return encode_hour(r, c.hour);
-    case 6: return encode(r, c.wday + 1);
-    case 7: return encode(r, c.day);
-    case 8: return encode(r, c.mon);
-    case 9: return encode(r, (unsigned)(c.year % 100));
-    case REG_CENTURY: return encode(r, (unsigned)(c.year / 100));
-    default: return r->ram[reg];
+    case 0:
+        return encode(r, c.sec);
+    case 2:
+        return encode(r, c.min);
+    case 4:
+        return encode_hour(r, c.hour);
+    case 6:
+        return encode(r, c.wday + 1);
+    case 7:
+        return encode(r, c.day);
+    case 8:
+        return encode(r, c.mon);
+    case 9:
+        return encode(r, (unsigned)(c.year % 100));
+    case REG_CENTURY:
+        return encode(r, (unsigned)(c.year / 100));
+    default:
+        return r->ram[reg];
     }
 }
 
 /* A time register was written: the offset moves by what changed. Values out of range are taken modulo a valid date. */
-static void time_write(struct rtc *r, unsigned reg, uint8_t val, uint64_t now_ns)
-{
+static void time_write(struct rtc *r, unsigned reg, uint8_t val, uint64_t now_ns) {
     struct civil c = civil_of(seconds_at(r, now_ns));
     unsigned v = decode(r, val);
 
     switch (reg) {
-    case 0: c.sec = v % 60; break;
-    case 2: c.min = v % 60; break;
-    case 4: c.hour = decode_hour(r, val) % 24; break;
-    case 7: c.day = v >= 1 && v <= 31 ? v : 1; break;
-    case 8: c.mon = v >= 1 && v <= 12 ? v : 1; break;
-    case 9: c.year = c.year / 100 * 100 + v % 100; break;
-    case REG_CENTURY: c.year = v % 100 * 100 + c.year % 100; break;
-    default: return; /* the day of the week follows from the date */
+    case 0:
+        c.sec = v % 60;
+        break;
+    case 2:
+        c.min = v % 60;
+        break;
+    case 4:
+        c.hour = decode_hour(r, val) % 24;
+        break;
+    case 7:
+        c.day = v >= 1 && v <= 31 ? v : 1;
+        break;
+    case 8:
+        c.mon = v >= 1 && v <= 12 ? v : 1;
+        break;
+    case 9:
+        c.year = c.year / 100 * 100 + v % 100;
+        break;
+    case REG_CENTURY:
+        c.year = v % 100 * 100 + c.year % 100;
+        break;
+    default:
+        return; /* the day of the week follows from the date */
     }
     int64_t s = days_of(c.year, c.mon, c.day) * 86400 + c.hour * 3600 + c.min * 60 + c.sec;
     r->offset_s = s - (int64_t)(now_ns / NS_PER_SEC);
 }
 
 /* Period of the periodic interrupt in ticks of 32768 Hz, 0: off (data sheet, table "Periodic interrupt rate"). */
-static uint32_t period_ticks(const struct rtc *r)
-{
+static uint32_t period_ticks(const struct rtc *r) {
     unsigned rate = r->ram[REG_A] & 15;
 
     return !rate ? 0 : rate < 3 ? 128u << (rate - 1) : 1u << (rate - 1);
 }
 
-static bool alarm_matches(const struct rtc *r, int64_t s)
-{
+static bool alarm_matches(const struct rtc *r, int64_t s) {
     struct civil c = civil_of(s);
 
     return ((r->ram[1] & ALARM_ANY) == ALARM_ANY || decode(r, r->ram[1]) == c.sec) &&
@@ -123,22 +134,19 @@ static bool alarm_matches(const struct rtc *r, int64_t s)
            ((r->ram[5] & ALARM_ANY) == ALARM_ANY || decode_hour(r, r->ram[5]) == c.hour);
 }
 
-static void irq_update(struct rtc *r)
-{
+static void irq_update(struct rtc *r) {
     bool on = r->ram[REG_B] & r->ram[REG_C] & (C_UF | C_AF | C_PF);
 
     r->ram[REG_C] = (uint8_t)((r->ram[REG_C] & ~C_IRQF) | (on ? C_IRQF : 0));
     irq_line_set(&r->irq, on);
 }
 
-static uint64_t periodic_index(const struct rtc *r, uint64_t ns, uint32_t ticks)
-{
+static uint64_t periodic_index(const struct rtc *r, uint64_t ns, uint32_t ticks) {
     return ns <= r->periodic_from_ns ? 0 : scale_u64(ns - r->periodic_from_ns, 32768, NS_PER_SEC) / ticks;
 }
 
 /* Takes everything that happened up to now into register C. */
-static void catch_up(struct rtc *r, uint64_t now_ns)
-{
+static void catch_up(struct rtc *r, uint64_t now_ns) {
     uint32_t ticks = period_ticks(r);
     uint64_t from = r->checked_ns / NS_PER_SEC, to = now_ns / NS_PER_SEC;
 
@@ -156,8 +164,7 @@ static void catch_up(struct rtc *r, uint64_t now_ns)
     irq_update(r);
 }
 
-void rtc_init(struct rtc *r, int64_t epoch_s, uint64_t ram_bytes, struct irq_line irq)
-{
+void rtc_init(struct rtc *r, int64_t epoch_s, uint64_t ram_bytes, struct irq_line irq) {
     memset(r, 0, sizeof(*r));
     r->ram[REG_A] = 0x26;
     r->ram[REG_B] = B_24H;
@@ -177,8 +184,7 @@ void rtc_init(struct rtc *r, int64_t epoch_s, uint64_t ram_bytes, struct irq_lin
     r->ram[0x35] = (uint8_t)(units >> 8);
 }
 
-uint8_t rtc_read(struct rtc *r, uint16_t port, uint64_t now_ns)
-{
+uint8_t rtc_read(struct rtc *r, uint16_t port, uint64_t now_ns) {
     if (!(port & 1))
         return 0xff; /* the index register is write-only */
     unsigned reg = r->index;
@@ -197,8 +203,7 @@ uint8_t rtc_read(struct rtc *r, uint16_t port, uint64_t now_ns)
     return time_read(r, reg, seconds_at(r, now_ns));
 }
 
-void rtc_write(struct rtc *r, uint16_t port, uint8_t val, uint64_t now_ns)
-{
+void rtc_write(struct rtc *r, uint16_t port, uint8_t val, uint64_t now_ns) {
     if (!(port & 1)) {
         r->index = val & 0x7f;
         return;
@@ -222,16 +227,14 @@ void rtc_write(struct rtc *r, uint16_t port, uint8_t val, uint64_t now_ns)
     }
 }
 
-uint64_t rtc_deadline(const struct rtc *r, uint64_t now_ns)
-{
+uint64_t rtc_deadline(const struct rtc *r, uint64_t now_ns) {
     uint64_t d = DEV_NO_DEADLINE;
     uint32_t ticks = period_ticks(r);
 
     if (r->ram[REG_C] & C_IRQF)
         return d; /* nothing new to signal until register C was read */
     if (r->ram[REG_B] & B_PIE && ticks)
-        d = r->periodic_from_ns +
-            scale_up_u64((periodic_index(r, now_ns, ticks) + 1) * ticks, NS_PER_SEC, 32768);
+        d = r->periodic_from_ns + scale_up_u64((periodic_index(r, now_ns, ticks) + 1) * ticks, NS_PER_SEC, 32768);
     if (r->ram[REG_B] & (B_UIE | B_AIE)) {
         uint64_t second = (now_ns / NS_PER_SEC + 1) * NS_PER_SEC;
         d = second < d ? second : d;
@@ -239,21 +242,16 @@ uint64_t rtc_deadline(const struct rtc *r, uint64_t now_ns)
     return d;
 }
 
-void rtc_tick(struct rtc *r, uint64_t now_ns)
-{
-    catch_up(r, now_ns);
-}
+void rtc_tick(struct rtc *r, uint64_t now_ns) { catch_up(r, now_ns); }
 
-bool rtc_save(const struct rtc *r, struct record_buf *b)
-{
+bool rtc_save(const struct rtc *r, struct record_buf *b) {
     struct rtc t = *r;
 
     memset(&t.irq, 0, sizeof(t.irq));
     return record_put(b, "rtc", 1, &t, sizeof(t));
 }
 
-bool rtc_restore(struct rtc *r, const struct record_buf *b)
-{
+bool rtc_restore(struct rtc *r, const struct record_buf *b) {
     struct rtc t;
 
     if (!record_get(b, "rtc", 0, 1, &t, sizeof(t)) || t.index > 0x7f)

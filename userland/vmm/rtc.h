@@ -6,10 +6,10 @@
 
 struct rtc {
     uint8_t index;
-    uint8_t ram[128]; /* registers A-D at 10..13; time registers 0..9 are computed */
-    int64_t offset_s; /* UTC seconds since 1970 at VM time 0, changed when the guest sets the clock */
+    uint8_t ram[128];          /* registers A-D at 10..13; time registers 0..9 are computed */
+    int64_t offset_s;          /* UTC seconds since 1970 at VM time 0, changed when the guest sets the clock */
     uint64_t periodic_from_ns; /* start of the current periodic rate */
-    uint64_t checked_ns; /* events up to here were taken into register C */
+    uint64_t checked_ns;       /* events up to here were taken into register C */
     struct irq_line irq;
 };
 

@@ -3,11 +3,11 @@
 #include <string.h>
 #include <string.h>
 
-#define OUT_DELAY_NS 20000000ull /* output without a line end is shown after that */
+/* Output is shown after that at the latest, sooner when the guest halts: waking the console costs as much as many bytes. */
+#define OUT_DELAY_NS 20000000ull
 
 /* Moves the buffer to the console ring; out_lock is held. */
-static void out_drain(struct vm *vm)
-{
+static void out_drain(struct vm *vm) {
     size_t done = vm->out_len ? console_write(&vm->console, vm->out, vm->out_len) : 0;
 
     if (done < vm->out_len)
@@ -16,8 +16,7 @@ static void out_drain(struct vm *vm)
     vm->out_stopped = vm->out_len != 0;
 }
 
-static bool out_put(void *ctx, uint8_t byte)
-{
+static bool out_put(void *ctx, uint8_t byte) {
     struct vm *vm = ctx;
     bool first;
 
@@ -27,7 +26,7 @@ static bool out_put(void *ctx, uint8_t byte)
         vm->out_lost++; /* the guest did not wait for the transmitter */
     else
         vm->out[vm->out_len++] = byte;
-    if (!vm->out_stopped && (byte == '\n' || vm->out_len >= VM_OUT_FLUSH))
+    if (!vm->out_stopped && vm->out_len >= VM_OUT_FLUSH)
         out_drain(vm);
     bool more = vm->out_len < VM_OUT_PAUSE;
     first = first && vm->out_len;
@@ -39,13 +38,9 @@ static bool out_put(void *ctx, uint8_t byte)
     return more;
 }
 
-void serial_init(struct vm *vm)
-{
-    uart_init(&vm->uart, irq_isa(vm, 4), out_put, vm);
-}
+void serial_init(struct vm *vm) { uart_init(&vm->uart, irq_isa(vm, 4), out_put, vm); }
 
-uint8_t serial_in(struct vm *vm, unsigned reg)
-{
+uint8_t serial_in(struct vm *vm, unsigned reg) {
     mutex_lock(&vm->uart_lock);
     uint8_t v = uart_read(&vm->uart, reg);
     bool room = reg == 0 && vm->in_stopped && uart_room(&vm->uart);
@@ -57,22 +52,19 @@ uint8_t serial_in(struct vm *vm, unsigned reg)
     return v;
 }
 
-void serial_out(struct vm *vm, unsigned reg, uint8_t val)
-{
+void serial_out(struct vm *vm, unsigned reg, uint8_t val) {
     mutex_lock(&vm->uart_lock);
     uart_write(&vm->uart, reg, val);
     mutex_unlock(&vm->uart_lock);
 }
 
-void serial_flush(struct vm *vm)
-{
+void serial_flush(struct vm *vm) {
     mutex_lock(&vm->out_lock);
     out_drain(vm);
     mutex_unlock(&vm->out_lock);
 }
 
-static void input_move(struct vm *vm)
-{
+static void input_move(struct vm *vm) {
     uint8_t bytes[UART_FIFO];
     size_t got;
 
@@ -87,8 +79,7 @@ static void input_move(struct vm *vm)
     } while (got);
 }
 
-uint64_t serial_poll(struct vm *vm, uint64_t now_ns)
-{
+uint64_t serial_poll(struct vm *vm, uint64_t now_ns) {
     uint64_t next = DEV_NO_DEADLINE;
 
     input_move(vm);

@@ -41,7 +41,8 @@ struct fadt {
     uint16_t arm_boot;
     uint8_t minor;
     uint64_t x_facs, x_dsdt;
-    struct gas x_pm1a_evt, x_pm1b_evt, x_pm1a_cnt, x_pm1b_cnt, x_pm2_cnt, x_pm_tmr, x_gpe0, x_gpe1, sleep_cnt, sleep_sts;
+    struct gas x_pm1a_evt, x_pm1b_evt, x_pm1a_cnt, x_pm1b_cnt, x_pm2_cnt, x_pm_tmr, x_gpe0, x_gpe1, sleep_cnt,
+        sleep_sts;
     uint64_t hypervisor;
 } __attribute__((packed));
 _Static_assert(sizeof(struct fadt) == 276, "ACPI 5.2.9");
@@ -54,14 +55,15 @@ enum { BOOT_LEGACY = 1 << 0, BOOT_NO_VGA = 1 << 2, BOOT_NO_MSI = 1 << 3, BOOT_NO
  *   Scope (\_SB) { Device (COM1) { Name (_HID, EisaId ("PNP0501"))
  *     Name (_CRS, ResourceTemplate () { IO (Decode16, 0x3f8, 0x3f8, 1, 8)  IRQNoFlags () { 4 } }) } } */
 static const uint8_t dsdt_body[] = {
-    0x08, '_', 'S', '5', '_', 0x12, 0x08, 0x04, 0x0a, PM_SLP_TYP_S5, 0x0a, PM_SLP_TYP_S5, 0x00, 0x00, /* Name, Package */
-    0x10, 0x2d, '\\', '_', 'S', 'B', '_',                                                             /* Scope */
-    0x5b, 0x82, 0x25, 'C', 'O', 'M', '1',                                                             /* Device */
-    0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x05, 0x01,                                           /* EisaId PNP0501 */
-    0x08, '_', 'C', 'R', 'S', 0x11, 0x10, 0x0a, 0x0d,                                                 /* Buffer (13) */
-    0x47, 0x01, 0xf8, 0x03, 0xf8, 0x03, 0x01, 0x08,                                                   /* IO */
-    0x22, 0x10, 0x00,                                                                                 /* IRQ 4 */
-    0x79, 0x00,                                                                                       /* end tag */
+    0x08, '_',           'S',  '5',  '_',  0x12, 0x08, 0x04, 0x0a, PM_SLP_TYP_S5,
+    0x0a, PM_SLP_TYP_S5, 0x00, 0x00,                                     /* Name, Package */
+    0x10, 0x2d,          '\\', '_',  'S',  'B',  '_',                    /* Scope */
+    0x5b, 0x82,          0x25, 'C',  'O',  'M',  '1',                    /* Device */
+    0x08, '_',           'H',  'I',  'D',  0x0c, 0x41, 0xd0, 0x05, 0x01, /* EisaId PNP0501 */
+    0x08, '_',           'C',  'R',  'S',  0x11, 0x10, 0x0a, 0x0d,       /* Buffer (13) */
+    0x47, 0x01,          0xf8, 0x03, 0xf8, 0x03, 0x01, 0x08,             /* IO */
+    0x22, 0x10,          0x00,                                           /* IRQ 4 */
+    0x79, 0x00,                                                          /* end tag */
 };
 
 struct writer {
@@ -69,8 +71,7 @@ struct writer {
     uint64_t next; /* address of the next table */
 };
 
-static uint8_t sum(const void *p, size_t n)
-{
+static uint8_t sum(const void *p, size_t n) {
     const uint8_t *b = p;
     uint8_t s = 0;
 
@@ -79,8 +80,7 @@ static uint8_t sum(const void *p, size_t n)
     return s;
 }
 
-static void header_fill(struct sdt *h, const char *sig, uint8_t revision, size_t length)
-{
+static void header_fill(struct sdt *h, const char *sig, uint8_t revision, size_t length) {
     memcpy(h->signature, sig, 4);
     h->length = (uint32_t)length;
     h->revision = revision;
@@ -92,8 +92,7 @@ static void header_fill(struct sdt *h, const char *sig, uint8_t revision, size_t
 }
 
 /* Completes the checksum and puts the table into guest memory; 0 when it does not fit. */
-static uint64_t table_put(struct writer *w, void *table)
-{
+static uint64_t table_put(struct writer *w, void *table) {
     struct sdt *h = table;
     uint64_t addr = w->next;
 
@@ -105,8 +104,7 @@ static uint64_t table_put(struct writer *w, void *table)
     return addr;
 }
 
-static uint64_t dsdt_put(struct writer *w)
-{
+static uint64_t dsdt_put(struct writer *w) {
     struct {
         struct sdt h;
         uint8_t body[sizeof(dsdt_body)];
@@ -117,8 +115,7 @@ static uint64_t dsdt_put(struct writer *w)
     return table_put(w, &t);
 }
 
-static uint64_t fadt_put(struct writer *w, uint64_t facs, uint64_t dsdt)
-{
+static uint64_t fadt_put(struct writer *w, uint64_t facs, uint64_t dsdt) {
     struct fadt t = {0};
 
     header_fill(&t.h, "FACP", 6, sizeof(t));
@@ -151,22 +148,19 @@ struct madt {
     uint8_t body[1024];
 } __attribute__((packed));
 
-static void madt_add(struct madt *t, const void *entry, size_t n)
-{
+static void madt_add(struct madt *t, const void *entry, size_t n) {
     memcpy((uint8_t *)t + t->h.length, entry, n);
     t->h.length += (uint32_t)n;
 }
 
 /* An ISA interrupt whose wiring is not the default; flags: bits 0-1 polarity, 2-3 trigger (1 = high/edge, 3 = low/level). */
-static void madt_override(struct madt *t, uint8_t irq, uint8_t gsi, uint8_t flags)
-{
+static void madt_override(struct madt *t, uint8_t irq, uint8_t gsi, uint8_t flags) {
     uint8_t e[10] = {2, 10, 0, irq, gsi, 0, 0, 0, flags, 0};
 
     madt_add(t, e, sizeof(e));
 }
 
-static uint64_t madt_put(struct writer *w, unsigned cpus)
-{
+static uint64_t madt_put(struct writer *w, unsigned cpus) {
     static const uint8_t nmi[6] = {4, 6, 0xff, 0, 0, 1}; /* LINT1 of all processors */
     static struct madt t;
     uint8_t io[12] = {1, 12, 0, 0, 0x00, 0x00, 0xc0, 0xfe, 0, 0, 0, 0};
@@ -186,8 +180,7 @@ static uint64_t madt_put(struct writer *w, unsigned cpus)
     return table_put(w, &t);
 }
 
-static uint64_t facs_put(struct writer *w)
-{
+static uint64_t facs_put(struct writer *w) {
     uint8_t t[64] = {'F', 'A', 'C', 'S', 64};
     uint64_t addr = w->next; /* tables are 64-byte aligned, which only this one needs */
 
@@ -198,8 +191,7 @@ static uint64_t facs_put(struct writer *w)
     return addr;
 }
 
-uint64_t tables_write(const struct gmem *g, unsigned cpus)
-{
+uint64_t tables_write(const struct gmem *g, unsigned cpus) {
     struct writer w = {.g = g, .next = TABLES_ADDR + 64};
     struct {
         struct sdt h;

@@ -7,21 +7,16 @@ enum { LSR_DR = 1, LSR_OE = 2, LSR_THRE = 0x20, LSR_TEMT = 0x40 };
 enum { MCR_DTR = 1, MCR_RTS = 2, MCR_OUT1 = 4, MCR_OUT2 = 8, MCR_LOOP = 0x10 };
 enum { LCR_DLAB = 0x80, FCR_ENABLE = 1 };
 
-static unsigned fifo_size(const struct uart *u)
-{
-    return u->fcr & FCR_ENABLE ? UART_FIFO : 1;
-}
+static unsigned fifo_size(const struct uart *u) { return u->fcr & FCR_ENABLE ? UART_FIFO : 1; }
 
-static unsigned trigger_level(const struct uart *u)
-{
+static unsigned trigger_level(const struct uart *u) {
     static const uint8_t level[4] = {1, 4, 8, 14};
 
     return u->fcr & FCR_ENABLE ? level[u->fcr >> 6] : 1;
 }
 
 /* IIR value without the FIFO bits; 1: nothing pending (data sheet, table "interrupt control functions"). */
-static uint8_t pending(const struct uart *u)
-{
+static uint8_t pending(const struct uart *u) {
     if (u->ier & IER_LINE && u->lsr_errors)
         return 6;
     if (u->ier & IER_RX && u->rx_count >= trigger_level(u))
@@ -35,14 +30,12 @@ static uint8_t pending(const struct uart *u)
     return 1;
 }
 
-static void irq_update(struct uart *u)
-{
+static void irq_update(struct uart *u) {
     /* PCs gate the interrupt with OUT2; in loopback the modem outputs are disconnected */
     irq_line_set(&u->irq, pending(u) != 1 && u->mcr & MCR_OUT2 && !(u->mcr & MCR_LOOP));
 }
 
-void uart_init(struct uart *u, struct irq_line irq, bool (*sink)(void *ctx, uint8_t byte), void *sink_ctx)
-{
+void uart_init(struct uart *u, struct irq_line irq, bool (*sink)(void *ctx, uint8_t byte), void *sink_ctx) {
     memset(u, 0, sizeof(*u));
     u->dll = 1; /* 115200 */
     u->lcr = 3;
@@ -51,13 +44,9 @@ void uart_init(struct uart *u, struct irq_line irq, bool (*sink)(void *ctx, uint
     u->sink_ctx = sink_ctx;
 }
 
-unsigned uart_room(const struct uart *u)
-{
-    return u->mcr & MCR_LOOP ? 0 : fifo_size(u) - u->rx_count;
-}
+unsigned uart_room(const struct uart *u) { return u->mcr & MCR_LOOP ? 0 : fifo_size(u) - u->rx_count; }
 
-static void rx_put(struct uart *u, uint8_t byte)
-{
+static void rx_put(struct uart *u, uint8_t byte) {
     if (u->rx_count >= fifo_size(u)) {
         u->lsr_errors |= LSR_OE;
         return;
@@ -65,15 +54,13 @@ static void rx_put(struct uart *u, uint8_t byte)
     u->rx[(u->rx_first + u->rx_count++) % UART_FIFO] = byte;
 }
 
-void uart_receive(struct uart *u, uint8_t byte)
-{
+void uart_receive(struct uart *u, uint8_t byte) {
     if (!(u->mcr & MCR_LOOP))
         rx_put(u, byte);
     irq_update(u);
 }
 
-static uint8_t rx_take(struct uart *u)
-{
+static uint8_t rx_take(struct uart *u) {
     if (!u->rx_count)
         return 0;
     uint8_t v = u->rx[u->rx_first];
@@ -83,16 +70,14 @@ static uint8_t rx_take(struct uart *u)
     return v;
 }
 
-static uint8_t modem_status(const struct uart *u)
-{
+static uint8_t modem_status(const struct uart *u) {
     if (!(u->mcr & MCR_LOOP))
         return 0xb0; /* DCD, DSR, CTS: somebody listens */
     return (uint8_t)((u->mcr & MCR_RTS ? 0x10 : 0) | (u->mcr & MCR_DTR ? 0x20 : 0) | (u->mcr & MCR_OUT1 ? 0x40 : 0) |
                      (u->mcr & MCR_OUT2 ? 0x80 : 0));
 }
 
-static uint8_t iir_read(struct uart *u)
-{
+static uint8_t iir_read(struct uart *u) {
     uint8_t v = pending(u);
 
     if (v == 2)
@@ -100,8 +85,7 @@ static uint8_t iir_read(struct uart *u)
     return (uint8_t)(v | (u->fcr & FCR_ENABLE ? 0xc0 : 0));
 }
 
-uint8_t uart_read(struct uart *u, unsigned reg)
-{
+uint8_t uart_read(struct uart *u, unsigned reg) {
     uint8_t v;
 
     switch (reg & 7) {
@@ -135,8 +119,7 @@ uint8_t uart_read(struct uart *u, unsigned reg)
     return v;
 }
 
-static void thr_write(struct uart *u, uint8_t val)
-{
+static void thr_write(struct uart *u, uint8_t val) {
     if (u->mcr & MCR_LOOP)
         rx_put(u, val);
     else if (!u->sink(u->sink_ctx, val))
@@ -146,8 +129,7 @@ static void thr_write(struct uart *u, uint8_t val)
     u->thre_pending = !u->tx_paused;
 }
 
-void uart_tx_resume(struct uart *u)
-{
+void uart_tx_resume(struct uart *u) {
     if (!u->tx_paused)
         return;
     u->tx_paused = 0;
@@ -155,15 +137,13 @@ void uart_tx_resume(struct uart *u)
     irq_update(u);
 }
 
-static void fcr_write(struct uart *u, uint8_t val)
-{
+static void fcr_write(struct uart *u, uint8_t val) {
     if ((val ^ u->fcr) & FCR_ENABLE || val & 2)
         u->rx_count = u->rx_first = 0;
     u->fcr = val & FCR_ENABLE ? val & 0xc9 : 0;
 }
 
-static void mcr_write(struct uart *u, uint8_t val)
-{
+static void mcr_write(struct uart *u, uint8_t val) {
     uint8_t before = modem_status(u);
 
     u->mcr = val & 0x1f;
@@ -171,8 +151,7 @@ static void mcr_write(struct uart *u, uint8_t val)
     u->msr_delta |= (uint8_t)((diff >> 4 & 0xb) | (before & 0x40 && diff & 0x40 ? 4 : 0)); /* RI: trailing edge only */
 }
 
-void uart_write(struct uart *u, unsigned reg, uint8_t val)
-{
+void uart_write(struct uart *u, unsigned reg, uint8_t val) {
     switch (reg & 7) {
     case 0:
         if (u->lcr & LCR_DLAB)
@@ -207,8 +186,7 @@ void uart_write(struct uart *u, unsigned reg, uint8_t val)
     irq_update(u);
 }
 
-bool uart_save(const struct uart *u, struct record_buf *b)
-{
+bool uart_save(const struct uart *u, struct record_buf *b) {
     struct uart t = *u;
 
     memset(&t.irq, 0, sizeof(t.irq));
@@ -217,8 +195,7 @@ bool uart_save(const struct uart *u, struct record_buf *b)
     return record_put(b, "uart", 1, &t, sizeof(t));
 }
 
-bool uart_restore(struct uart *u, const struct record_buf *b)
-{
+bool uart_restore(struct uart *u, const struct record_buf *b) {
     struct uart t;
 
     if (!record_get(b, "uart", 0, 1, &t, sizeof(t)) || t.rx_count > UART_FIFO || t.rx_first >= UART_FIFO)

@@ -13,7 +13,7 @@ struct uart {
     uint8_t thre_pending; /* transmitter-empty interrupt raised, not yet seen in IIR */
     uint8_t rx_count, rx_first;
     uint8_t msr_delta;
-    uint8_t tx_paused;    /* the sink is full: transmitter not empty until uart_tx_resume */
+    uint8_t tx_paused; /* the sink is full: transmitter not empty until uart_tx_resume */
     uint8_t rx[UART_FIFO];
     struct irq_line irq;
     bool (*sink)(void *ctx, uint8_t byte); /* a byte that the guest sent; false: pause after it */

@@ -19,15 +19,13 @@ static struct load_result vcpu_boot; /* state of the boot CPU at STARTUP */
 
 /* ---- leaving a handler ---- */
 
-static void enter(struct vcpu *v, enum exit_reason r)
-{
+static void enter(struct vcpu *v, enum exit_reason r) {
     v->exits[r]++;
     __atomic_store_n(&v->in_handler, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Reply with injection; from here on other threads recall the vCPU. */
-static void leave(struct vcpu *v, struct abi_state *s, uint32_t mtd)
-{
+static void leave(struct vcpu *v, struct abi_state *s, uint32_t mtd) {
     __atomic_store_n(&v->in_handler, 0, __ATOMIC_SEQ_CST);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     irq_inject(v, s);
@@ -35,8 +33,8 @@ static void leave(struct vcpu *v, struct abi_state *s, uint32_t mtd)
 }
 
 /* Reply that injects an exception of the instruction; RIP stays. What was pending waits for the next exit. */
-static void leave_exception(struct vcpu *v, struct abi_state *s, uint32_t mtd, unsigned vec, bool has_error, uint32_t error)
-{
+static void leave_exception(struct vcpu *v, struct abi_state *s, uint32_t mtd, unsigned vec, bool has_error,
+                            uint32_t error) {
     __atomic_store_n(&v->in_handler, 0, __ATOMIC_SEQ_CST);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     s->inj_info = INJ_EXCEPTION(vec) | (has_error ? INJ_ERROR : 0);
@@ -47,8 +45,7 @@ static void leave_exception(struct vcpu *v, struct abi_state *s, uint32_t mtd, u
 }
 
 /* The instruction is done: past it, and out of an interrupt shadow. */
-static void skip(struct abi_state *s, unsigned len)
-{
+static void skip(struct abi_state *s, unsigned len) {
     s->rip += s->inst_len ? s->inst_len : len;
     s->intr_state = 0;
 }
@@ -56,8 +53,7 @@ static void skip(struct abi_state *s, unsigned len)
 /* ---- waiting ---- */
 
 /* An INIT arrived, or this is a CPU that was never started: waits for the STARTUP IPI and leaves with the state of real mode. */
-static void wait_for_sipi(struct vcpu *v, struct abi_utcb *u)
-{
+static void wait_for_sipi(struct vcpu *v, struct abi_utcb *u) {
     uint32_t arrived = VCPU_SIPI_ARRIVED;
 
     __atomic_store_n(&v->halted, 1, __ATOMIC_SEQ_CST);
@@ -71,8 +67,7 @@ static void wait_for_sipi(struct vcpu *v, struct abi_utcb *u)
     leave(v, &u->state, VCPU_MTD_ALL);
 }
 
-static void init_take(struct vcpu *v, struct abi_utcb *u)
-{
+static void init_take(struct vcpu *v, struct abi_utcb *u) {
     __atomic_store_n(&v->init_pending, 0, __ATOMIC_SEQ_CST);
     mutex_lock(&v->lapic_lock);
     uint8_t mode = v->lapic.mode;
@@ -82,30 +77,32 @@ static void init_take(struct vcpu *v, struct abi_utcb *u)
     wait_for_sipi(v, u);
 }
 
-static bool others_can_run(const struct vm *vm, const struct vcpu *v)
-{
+static bool others_can_run(const struct vm *vm, const struct vcpu *v) {
     for (unsigned i = 0; i < vm->cpus; i++)
-        if (&vm->vcpu[i] != v && vm->vcpu[i].start == VCPU_RUNS)
+        if (&vm->vcpu[i] != v && __atomic_load_n(&vm->vcpu[i].start, __ATOMIC_SEQ_CST) == VCPU_RUNS &&
+            !__atomic_load_n(&vm->vcpu[i].stopped, __ATOMIC_SEQ_CST))
             return true;
     return false;
 }
 
-static void exit_hlt(void *arg, struct abi_utcb *u)
-{
+static void exit_hlt(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
     struct abi_state *s = &u->state;
+    bool open = s->rflags & RFLAGS_IF;
 
     enter(v, EXIT_HLT);
     skip(s, 1);
-    if (!(s->rflags & RFLAGS_IF) && !others_can_run(v->vm, v))
-        report_and_end(v, s, false, "halted for good: HLT with interrupts disabled on the only running CPU");
+    __atomic_store_n(&v->stopped, !open, __ATOMIC_SEQ_CST);
+    if (!open && !others_can_run(v->vm, v))
+        report_and_end(v, s, false, "halted for good: HLT with interrupts disabled on the last running CPU");
     serial_flush(v->vm);
     __atomic_store_n(&v->halted, 1, __ATOMIC_SEQ_CST);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    while (!irq_pending(v))
+    while (!(open ? irq_pending(v) : irq_pending_unmaskable(v)))
         (void)sem_down(v->wake);
     __atomic_store_n(&v->halted, 0, __ATOMIC_SEQ_CST);
-    if (v->init_pending)
+    __atomic_store_n(&v->stopped, 0, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&v->init_pending, __ATOMIC_SEQ_CST))
         init_take(v, u);
     else
         leave(v, s, MTD_RIP | MTD_STA);
@@ -113,8 +110,7 @@ static void exit_hlt(void *arg, struct abi_utcb *u)
 
 /* ---- instructions ---- */
 
-static void exit_cpuid(void *arg, struct abi_utcb *u)
-{
+static void exit_cpuid(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
     struct abi_state *s = &u->state;
     struct cpuid_regs r;
@@ -129,8 +125,7 @@ static void exit_cpuid(void *arg, struct abi_utcb *u)
     s->mtd = MTD_ACDB | MTD_RIP | MTD_STA;
 }
 
-static void exit_msr(void *arg, struct abi_utcb *u)
-{
+static void exit_msr(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
     struct abi_state *s = &u->state;
     uint32_t mtd = MTD_RIP | MTD_STA;
@@ -158,16 +153,14 @@ static void exit_msr(void *arg, struct abi_utcb *u)
     leave(v, s, mtd);
 }
 
-static void io_note(struct vcpu *v, uint16_t port, unsigned size, bool in, uint32_t val)
-{
+static void io_note(struct vcpu *v, uint16_t port, unsigned size, bool in, uint32_t val) {
     v->last_io_port = port;
     v->last_io_size = (uint8_t)size;
     v->last_io_in = in;
     v->last_io_val = val;
 }
 
-static void exit_io(void *arg, struct abi_utcb *u)
-{
+static void exit_io(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
     struct abi_state *s = &u->state;
     uint64_t q = s->qual[0];
@@ -200,16 +193,14 @@ static void exit_io(void *arg, struct abi_utcb *u)
     leave(v, s, mtd);
 }
 
-static void exit_window(void *arg, struct abi_utcb *u)
-{
+static void exit_window(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
 
     enter(v, EXIT_WINDOW);
     leave(v, &u->state, 0);
 }
 
-static void exit_recall(void *arg, struct abi_utcb *u)
-{
+static void exit_recall(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
 
     enter(v, EXIT_RECALL);
@@ -219,16 +210,14 @@ static void exit_recall(void *arg, struct abi_utcb *u)
         leave(v, &u->state, 0);
 }
 
-static void exit_undefined(void *arg, struct abi_utcb *u)
-{
+static void exit_undefined(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
 
     enter(v, EXIT_UNDEFINED);
     leave_exception(v, &u->state, 0, VEC_UD, false, 0);
 }
 
-static void exit_rdpmc(void *arg, struct abi_utcb *u)
-{
+static void exit_rdpmc(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
 
     enter(v, EXIT_RDPMC);
@@ -236,8 +225,7 @@ static void exit_rdpmc(void *arg, struct abi_utcb *u)
 }
 
 /* No hypercall is offered: the answer is the KVM ABI's "no such hypercall". */
-static void exit_hypercall(void *arg, struct abi_utcb *u)
-{
+static void exit_hypercall(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
 
     enter(v, EXIT_HYPERCALL);
@@ -246,8 +234,7 @@ static void exit_hypercall(void *arg, struct abi_utcb *u)
     leave(v, &u->state, MTD_ACDB | MTD_RIP | MTD_STA);
 }
 
-static void exit_cache(void *arg, struct abi_utcb *u)
-{
+static void exit_cache(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
 
     v->exits[EXIT_CACHE]++;
@@ -257,8 +244,7 @@ static void exit_cache(void *arg, struct abi_utcb *u)
 
 /* ---- memory ---- */
 
-static void emulate(struct vcpu *v, struct abi_utcb *u)
-{
+static void emulate(struct vcpu *v, struct abi_utcb *u) {
     struct abi_state *s = &u->state;
     struct emu e = {.s = s, .mem = &v->vm->mem, .bus = &v->vm->bus};
 
@@ -276,7 +262,8 @@ static void emulate(struct vcpu *v, struct abi_utcb *u)
         leave_exception(v, s, MTD_EMULATED, e.vector, e.has_error, e.error_code);
         return;
     case EMU_NOWHERE:
-        report_and_end(v, s, true, "the guest touched guest-physical 0x%llx, where there is neither memory nor a device",
+        report_and_end(v, s, true,
+                       "the guest touched guest-physical 0x%llx, where there is neither memory nor a device",
                        (unsigned long long)e.gpa);
     default:
         report_and_end(v, s, true, "the emulator does not know the instruction at 0x%llx", (unsigned long long)s->rip);
@@ -284,8 +271,7 @@ static void emulate(struct vcpu *v, struct abi_utcb *u)
 }
 
 /* Guest memory is mapped in pieces as large as one message takes, starting with the one that was touched. */
-static void memory_map(struct vcpu *v, struct abi_utcb *u, uint64_t gpa)
-{
+static void memory_map(struct vcpu *v, struct abi_utcb *u, uint64_t gpa) {
     const struct gmem *g = &v->vm->mem;
     uint64_t low = gmem_low_size(g), high = gmem_high_size(g), base = (uint64_t)g->base >> 12;
     struct msg m;
@@ -298,13 +284,13 @@ static void memory_map(struct vcpu *v, struct abi_utcb *u, uint64_t gpa)
     } else {
         uint64_t off = (gpa - GMEM_HIGH_START) & ~((1ull << 30) - 1);
         uint64_t len = high - off < 1ull << 30 ? high - off : 1ull << 30;
-        (void)msg_add_pages(&m, base + ((low + off) >> 12), (GMEM_HIGH_START + off) >> 12, len >> 12, PERM_MEM_ALL, ITEM_G);
+        (void)msg_add_pages(&m, base + ((low + off) >> 12), (GMEM_HIGH_START + off) >> 12, len >> 12, PERM_MEM_ALL,
+                            ITEM_G);
     }
     (void)msg_end(&m);
 }
 
-static void exit_memory(void *arg, struct abi_utcb *u)
-{
+static void exit_memory(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
     struct abi_state *s = &u->state;
     uint64_t gpa = s->qual[1];
@@ -313,7 +299,8 @@ static void exit_memory(void *arg, struct abi_utcb *u)
     enter(v, ram ? EXIT_MEMORY : EXIT_DEVICE);
     if (!ram) {
         if (!(gpa >= GMEM_HOLE_START && gpa < GMEM_HIGH_START))
-            report_and_end(v, s, true, "the guest touched guest-physical 0x%llx, where there is neither memory nor a device",
+            report_and_end(v, s, true,
+                           "the guest touched guest-physical 0x%llx, where there is neither memory nor a device",
                            (unsigned long long)gpa);
         emulate(v, u);
         return;
@@ -326,8 +313,7 @@ static void exit_memory(void *arg, struct abi_utcb *u)
     memory_map(v, u, gpa);
 }
 
-static void exit_invalid(void *arg, struct abi_utcb *u)
-{
+static void exit_invalid(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
 
     enter(v, EXIT_INVALID);
@@ -339,14 +325,12 @@ static void exit_invalid(void *arg, struct abi_utcb *u)
 
 /* ---- the ends ---- */
 
-static void exit_shutdown(void *arg, struct abi_utcb *u)
-{
+static void exit_shutdown(void *arg, struct abi_utcb *u) {
     enter(arg, EXIT_SHUTDOWN);
     report_and_end(arg, &u->state, true, "triple fault");
 }
 
-static void exit_unexpected(void *arg, struct abi_utcb *u)
-{
+static void exit_unexpected(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
 
     enter(v, EXIT_UNEXPECTED);
@@ -354,8 +338,7 @@ static void exit_unexpected(void *arg, struct abi_utcb *u)
                    (unsigned long long)u->state.qual[1]);
 }
 
-static void exit_startup(void *arg, struct abi_utcb *u)
-{
+static void exit_startup(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
 
     enter(v, EXIT_STARTUP);
@@ -372,40 +355,47 @@ static void exit_startup(void *arg, struct abi_utcb *u)
 
 /* ---- creation ---- */
 
-static portal_fn handler_of(enum exit_reason r)
-{
+static portal_fn handler_of(enum exit_reason r) {
     static const portal_fn fn[EXIT_REASONS] = {
-        [EXIT_UNEXPECTED] = exit_unexpected, [EXIT_CPUID] = exit_cpuid,         [EXIT_HLT] = exit_hlt,
-        [EXIT_IO] = exit_io,                 [EXIT_MSR] = exit_msr,             [EXIT_WINDOW] = exit_window,
-        [EXIT_MEMORY] = exit_memory,         [EXIT_INVALID] = exit_invalid,     [EXIT_STARTUP] = exit_startup,
-        [EXIT_RECALL] = exit_recall,         [EXIT_SHUTDOWN] = exit_shutdown,   [EXIT_HYPERCALL] = exit_hypercall,
-        [EXIT_CACHE] = exit_cache,           [EXIT_UNDEFINED] = exit_undefined, [EXIT_RDPMC] = exit_rdpmc,
+        [EXIT_UNEXPECTED] = exit_unexpected,
+        [EXIT_CPUID] = exit_cpuid,
+        [EXIT_HLT] = exit_hlt,
+        [EXIT_IO] = exit_io,
+        [EXIT_MSR] = exit_msr,
+        [EXIT_WINDOW] = exit_window,
+        [EXIT_MEMORY] = exit_memory,
+        [EXIT_INVALID] = exit_invalid,
+        [EXIT_STARTUP] = exit_startup,
+        [EXIT_RECALL] = exit_recall,
+        [EXIT_SHUTDOWN] = exit_shutdown,
+        [EXIT_HYPERCALL] = exit_hypercall,
+        [EXIT_CACHE] = exit_cache,
+        [EXIT_UNDEFINED] = exit_undefined,
+        [EXIT_RDPMC] = exit_rdpmc,
     };
 
     return fn[r];
 }
 
-static bool failed(const char *what, uint64_t status)
-{
+static bool failed(const char *what, uint64_t status) {
     log_printf("cannot create %s: kernel status %llu", what, (unsigned long long)status);
     return false;
 }
 
-static bool portals_create(struct vcpu *v, sel_t base)
-{
+static bool portals_create(struct vcpu *v, sel_t base) {
     for (unsigned event = 0; event < ABI_EVENTS_VCPU; event++) {
         enum exit_reason r = exit_reason_of(event);
         if (event >= 0xa0 && r == EXIT_UNEXPECTED)
             continue; /* no such event */
-        uint64_t status = portal_create(&v->portals[event], base + event, v->handler, exit_reason_mtd(r), handler_of(r), v);
+        uint64_t status =
+            portal_create(&v->portals[event], base + event, v->handler, exit_reason_mtd(r), handler_of(r), v);
         if (status != NOVA_SUCCESS)
             return failed("a portal of the vCPU", status);
     }
     return true;
 }
 
-static bool vcpu_init(struct vm *vm, unsigned index, sel_t base)
-{
+static bool vcpu_init(struct vm *vm, unsigned index, sel_t base) {
     struct vcpu *v = &vm->vcpu[index];
 
     v->vm = vm;
@@ -421,8 +411,7 @@ static bool vcpu_init(struct vm *vm, unsigned index, sel_t base)
     return portals_create(v, base + index * ABI_EVENTS_VCPU);
 }
 
-bool vcpus_create(struct vm *vm, const struct load_result *boot)
-{
+bool vcpus_create(struct vm *vm, const struct load_result *boot) {
     unsigned order = 8;
     uint64_t status;
 
@@ -450,12 +439,12 @@ bool vcpus_create(struct vm *vm, const struct load_result *boot)
     return true;
 }
 
-bool vcpus_start(struct vm *vm)
-{
+bool vcpus_start(struct vm *vm) {
     for (unsigned i = 0; i < vm->cpus; i++) {
         char label[] = "vcpu 0";
         label[5] = (char)('0' + i);
-        enum parent_status status = parent_sc_create(vm->vcpu[i].ec, vm->vcpu[i].handler->cpu_index, label, VCPU_PRIORITY, VCPU_QUANTUM_US);
+        enum parent_status status =
+            parent_sc_create(vm->vcpu[i].ec, vm->vcpu[i].handler->cpu_index, label, VCPU_PRIORITY, VCPU_QUANTUM_US);
         if (status != PARENT_OK) {
             log_printf("cannot start vCPU %u: root gives no time for it (status %u)", i, status);
             return false;

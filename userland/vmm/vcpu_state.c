@@ -2,16 +2,15 @@
 
 #include <string.h>
 
-#define CR0_PE        1ull
-#define CR0_ET        0x10ull
-#define CR0_NE        0x20ull
-#define CR0_PG        0x80000000ull
-#define CR4_PAE       0x20ull
-#define EFER_LME_LMA  0x500ull
-#define PAT_RESET     0x0007040600070406ull
+#define CR0_PE       1ull
+#define CR0_ET       0x10ull
+#define CR0_NE       0x20ull
+#define CR0_PG       0x80000000ull
+#define CR4_PAE      0x20ull
+#define EFER_LME_LMA 0x500ull
+#define PAT_RESET    0x0007040600070406ull
 
-static void common(struct abi_state *s)
-{
+static void common(struct abi_state *s) {
     memset(s, 0, sizeof(*s));
     s->rflags = 2;
     s->cr0 = CR0_ET;
@@ -24,13 +23,9 @@ static void common(struct abi_state *s)
     s->gdtr.limit = s->idtr.limit = 0xffff;
 }
 
-static void data_segments(struct abi_state *s, struct abi_seg seg)
-{
-    s->ds = s->es = s->fs = s->gs = s->ss = seg;
-}
+static void data_segments(struct abi_state *s, struct abi_seg seg) { s->ds = s->es = s->fs = s->gs = s->ss = seg; }
 
-void vcpu_state_boot(struct abi_state *s, const struct load_result *boot)
-{
+void vcpu_state_boot(struct abi_state *s, const struct load_result *boot) {
     common(s);
     s->rip = boot->entry;
     s->rsi = boot->boot_params;
@@ -48,9 +43,9 @@ void vcpu_state_boot(struct abi_state *s, const struct load_result *boot)
     }
 }
 
-void vcpu_state_sipi(struct abi_state *s, uint8_t vector)
-{
+void vcpu_state_sipi(struct abi_state *s, uint8_t vector) {
     common(s);
-    s->cs = (struct abi_seg){.sel = (uint16_t)(vector << 8), .ar = 0x9b, .limit = 0xffff, .base = (uint64_t)vector << 12};
+    s->cs =
+        (struct abi_seg){.sel = (uint16_t)(vector << 8), .ar = 0x9b, .limit = 0xffff, .base = (uint64_t)vector << 12};
     data_segments(s, (struct abi_seg){.ar = 0x93, .limit = 0xffff});
 }

@@ -44,12 +44,13 @@ struct vcpu {
     struct thread *handler;
     struct mutex lapic_lock;
     struct lapic lapic;
-    uint32_t in_handler, halted;  /* see above */
+    uint32_t in_handler, halted; /* see above */
     uint32_t nmi_pending, init_pending;
-    uint32_t start;               /* enum vcpu_start */
+    uint32_t start;   /* enum vcpu_start */
+    uint32_t stopped; /* halted with interrupts disabled */
     uint8_t sipi_vector;
     /* below: handler thread only */
-    bool emulating;               /* left with EXIT_INVALID on purpose */
+    bool emulating; /* left with EXIT_INVALID on purpose */
     uint64_t fault_gpa, fault_repeats;
     uint64_t tsc_offset, tsc_aux, pat, hwcr, pv_system, mtrr_def;
     uint64_t mtrr[VM_MTRR_WORDS];
@@ -70,7 +71,7 @@ struct vm {
     uint64_t tsc_start;
     struct tsc_scale scale;
     uint64_t wall_ns_at_zero, pv_wall;
-    uint64_t armed_ns;            /* main thread sleeps until then; DEV_NO_DEADLINE: it is awake or sleeps for ever */
+    uint64_t armed_ns; /* main thread sleeps until then; DEV_NO_DEADLINE: it is awake or sleeps for ever */
     uint32_t ending;
 
     struct mutex uart_lock, timer_lock, out_lock, irq_lock, log_lock;
@@ -86,8 +87,8 @@ struct vm {
     uint8_t out[VM_OUT_BUFFER];
     uint32_t out_len;
     uint64_t out_since_ns, out_lost;
-    uint32_t out_stopped;         /* the console ring was full */
-    uint32_t in_stopped;          /* the guest's receiver was full */
+    uint32_t out_stopped; /* the console ring was full */
+    uint32_t in_stopped;  /* the guest's receiver was full */
 
     uint8_t ports_logged[0x10000 / 8];
     uint32_t msrs_logged[64], msrs_logged_count;
@@ -133,6 +134,8 @@ void irq_lapic_write(struct vcpu *v, unsigned reg, uint64_t val, bool *ok);
 void irq_pic_changed(struct vm *vm);
 void vcpu_notify(struct vcpu *v);
 bool irq_pending(struct vcpu *v);
+/* What ends a halt with interrupts disabled: NMI or INIT. */
+bool irq_pending_unmaskable(const struct vcpu *v);
 /* Chooses what the reply injects: s has RFLAGS, interruptibility and the interrupted event. */
 void irq_inject(struct vcpu *v, struct abi_state *s);
 

@@ -20,8 +20,7 @@ struct walk_mode {
     bool nx;
 };
 
-static struct walk_mode mode_of(const struct abi_state *s)
-{
+static struct walk_mode mode_of(const struct abi_state *s) {
     struct walk_mode m = {.levels = 2, .entry_size = 4, .index_bits = 10};
 
     if (s->cr4 & CR4_PAE) {
@@ -33,20 +32,15 @@ static struct walk_mode mode_of(const struct abi_state *s)
     return m;
 }
 
-static uint64_t entry_read(const uint8_t *p, unsigned size)
-{
-    return size == 8 ? mem_read64(p) : mem_read32(p);
-}
+static uint64_t entry_read(const uint8_t *p, unsigned size) { return size == 8 ? mem_read64(p) : mem_read32(p); }
 
 /* The bits are set with an atomic or: another guest CPU may change the entry. */
-static void entry_mark(uint8_t *p, uint8_t bits)
-{
+static void entry_mark(uint8_t *p, uint8_t bits) {
     if ((mem_read8(p) & bits) != bits)
         __atomic_fetch_or(p, bits, __ATOMIC_RELAXED);
 }
 
-static bool is_leaf(const struct abi_state *s, unsigned level, unsigned levels, uint64_t pte)
-{
+static bool is_leaf(const struct abi_state *s, unsigned level, unsigned levels, uint64_t pte) {
     if (level == 1)
         return true;
     if (!(pte & PTE_PS) || level > 3 || (levels == 3 && level == 3))
@@ -54,8 +48,7 @@ static bool is_leaf(const struct abi_state *s, unsigned level, unsigned levels, 
     return levels > 2 || s->cr4 & CR4_PSE;
 }
 
-static uint64_t leaf_addr(const struct walk_mode *m, unsigned shift, uint64_t pte, uint64_t gva)
-{
+static uint64_t leaf_addr(const struct walk_mode *m, unsigned shift, uint64_t pte, uint64_t gva) {
     uint64_t mask = (1ull << shift) - 1;
 
     if (m->entry_size == 4 && shift == 22) /* PSE-36: bits 13-20 hold address bits 32-39 */
@@ -63,8 +56,7 @@ static uint64_t leaf_addr(const struct walk_mode *m, unsigned shift, uint64_t pt
     return (pte & (m->entry_size == 8 ? PTE_ADDR64 : 0xfffff000) & ~mask) | (gva & mask);
 }
 
-static bool allowed(const struct abi_state *s, const struct walk_mode *m, uint64_t rights, bool nx, unsigned access)
-{
+static bool allowed(const struct abi_state *s, const struct walk_mode *m, uint64_t rights, bool nx, unsigned access) {
     if (access & WALK_USER && !(rights & PTE_U))
         return false;
     if (access & WALK_WRITE && !(rights & PTE_W) && (access & WALK_USER || s->cr0 & CR0_WP))
@@ -72,8 +64,8 @@ static bool allowed(const struct abi_state *s, const struct walk_mode *m, uint64
     return !(access & WALK_FETCH && m->nx && nx);
 }
 
-bool walk_gva(const struct gmem *g, const struct abi_state *s, uint64_t gva, unsigned access, uint64_t *gpa, uint32_t *error)
-{
+bool walk_gva(const struct gmem *g, const struct abi_state *s, uint64_t gva, unsigned access, uint64_t *gpa,
+              uint32_t *error) {
     struct walk_mode m = mode_of(s);
     uint64_t rights = PTE_W | PTE_U;
     bool nx = false;

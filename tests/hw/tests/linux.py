@@ -20,7 +20,7 @@ def session(m, memory_mib):
     shell(m, "uname -a", r"Linux \S+ 6\.1\.\S+-amd64 .*x86_64 GNU/Linux")
     total = int(shell(m, "grep MemTotal /proc/meminfo", r"MemTotal: +(\d+) kB").group(1))
     check(memory_mib * 1024 * 0.8 < total <= memory_mib * 1024, "MemTotal %d kB of %d MiB" % (total, memory_mib))
-    flags = shell(m, "grep -m1 ^flags /proc/cpuinfo", r"flags\s*: ([a-z0-9_ ]+)").group(1).decode().split()
+    flags = shell(m, "grep -m1 ^flags /proc/cpuinfo", r"flags\s*: ([a-z0-9_ ]+)\r?\n").group(1).decode().split()
     for flag in ("lm", "nx", "sse2", "syscall", "hypervisor", "apic"):
         check(flag in flags, "CPU flag %s is missing" % flag)
     check("svm" not in flags, "the guest sees svm, which it cannot use")
@@ -34,7 +34,7 @@ def session(m, memory_mib):
     host, guest = time.monotonic() - start, second - first
     check(abs(host - guest) < 0.25, "5 s sleep: guest clock %.2f s, host clock %.2f s" % (guest, host))
     shell(m, "i=0; while [ $i -lt 1000 ]; do /bin/busybox true; i=$((i+1)); done; echo loop-$i", r"loop-1000", 120)
-    started = int(shell(m, "grep processes /proc/stat", r"processes (\d+)").group(1))
+    started = int(shell(m, "grep processes /proc/stat", r"processes (\d+)\r?\n").group(1))
     check(started >= 1000, "only %d processes were started" % started)
     return "clock: guest %.2f s, host %.2f s; %d processes" % (guest, host, started)
 

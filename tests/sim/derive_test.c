@@ -1,0 +1,124 @@
+/* Goal: derivation trees survive delegation and revocation on several CPUs at once (ABI section 2, kernel-design.md 3 "assertion in the
+ * mapping tree during concurrent revoke; overlap of partial ranges"), and a revoke that has returned leaves no translation.
+ * Method: a thread per CPU delegates, revokes, looks up and touches random aligned ranges of the same 64 pages of root's own space; others
+ * make and destroy PDs with capabilities in them. In the end every invariant is checked, the top is revoked and nothing is left. */
+#include "simtest.h"
+
+#define WINDOW 0x60000ul /* page number: 64 pages that are delegated from each other */
+#define PAGES  64u
+#define ROUNDS 25u
+static sel_t done;
+static u64 ended;
+
+struct worker {
+    struct thread callee;
+    sel_t portal;
+};
+static struct worker workers[4];
+
+static void worker_prepare(unsigned cpu) {
+    struct worker *w = &workers[cpu];
+    startup_make(cpu);
+    w->callee = thread_make(cpu, false, 0);
+    w->portal = portal_make(&w->callee, grab_portal, 0, sel_new());
+}
+
+static void delegate(struct worker *w, u64 utcb, u64 crd, u64 item, u64 window) {
+    utcb_at(w->callee.utcb)->del = window;
+    struct abi_utcb *u = utcb_at(utcb);
+    u->w[UTCB_WORDS - 2] = crd;
+    u->w[UTCB_WORDS - 1] = item | ITEM_DELEGATE;
+    u->items = UTCB_ITEMS(0, 1);
+    OK(nova_call(w->portal));
+    utcb_at(utcb)->items = 0;
+}
+
+static u64 range_any(unsigned *order) {
+    *order = sim_choose(SIM_WORKLOAD, 5);
+    return WINDOW + (sim_choose(SIM_WORKLOAD, PAGES) & ~((1u << *order) - 1));
+}
+
+static void memory_step(struct worker *w, u64 utcb) {
+    unsigned order, unused;
+    u64 page = range_any(&order), to = range_any(&unused), crd, mask = sim_choose(SIM_WORKLOAD, 8);
+    switch (sim_choose(SIM_WORKLOAD, 6)) {
+    case 0:
+        OK(nova_revoke(crd_mem(page, order, (u32)mask), true));
+        break;
+    case 1:
+        OK(nova_revoke(crd_mem(page, order, (u32)mask), false));
+        break;
+    case 2: /* straight from the pages that root keeps, so that the window does not run dry */
+        delegate(w, utcb, crd_mem(RAM_VA >> PAGE_SHIFT, 6, 7), page << 12, crd_mem(page, order, 7));
+        break;
+    case 3:
+        crd = crd_mem(page, 0, 0);
+        OK(nova_lookup(&crd));
+        sim_expect(!CRD_PERM(crd) || (CRD_BASE(crd) <= page && page < CRD_BASE(crd) + (1ul << CRD_ORDER(crd))));
+        (void)sim_mem_probe(page << PAGE_SHIFT, true); /* fills the TLB */
+        break;
+    default:
+        delegate(w, utcb, crd_mem(page, order, (u32)mask | 1), (to & ~((1ul << order) - 1)) << 12,
+                 crd_mem(WINDOW, 6, 7));
+    }
+}
+
+static void objects_step(unsigned cpu) {
+    sel_t pd = 0x8000 + cpu;
+    OK(nova_create_pd(pd, SEL_PD, crd_obj(0x100, 6, 0x1f)));
+    if (sim_choose(SIM_WORKLOAD, 2))
+        OK(nova_revoke(crd_obj(0x100 + (sim_choose(SIM_WORKLOAD, 64) & ~7u), 3, PERM_SM_UP), false));
+    OK(nova_revoke(crd_obj(pd, 0, 0x1f), true));
+}
+
+static void worker_main(u64 rdi) {
+    (void)rdi;
+    unsigned cpu = sim_cpu();
+    u64 utcb = 0x30000000ul + cpu * PAGE_SIZE;
+    for (unsigned i = 0; i < ROUNDS; i++)
+        if (cpu == 3)
+            objects_step(cpu);
+        else
+            memory_step(&workers[cpu], utcb);
+    __atomic_fetch_add(&ended, 1, __ATOMIC_RELAXED);
+    up(done);
+    OK(nova_sm_down(0x50, false, 0)); /* never */
+}
+
+static void random_root(u64 boot) {
+    (void)boot;
+    done = sem_make(0);
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    ram_map(ABI_ROOT_UTCB, 6);
+    for (unsigned i = 0; i < 16; i++)
+        (void)sem_make(0); /* something for objects_step to revoke */
+    for (unsigned cpu = 0; cpu < 4; cpu++)
+        worker_prepare(cpu);
+    for (unsigned cpu = 0; cpu < 4; cpu++) {
+        struct thread t = {.ec = sel_new(), .utcb = 0x30000000ul + cpu * PAGE_SIZE};
+        OK(nova_create_ec(t.ec, SEL_PD, t.utcb, cpu, (u64)worker_main, EVENTS(cpu), true));
+        OK(nova_create_sc(sel_new(), SEL_PD, t.ec, QPD_MAKE(10, 10000)));
+    }
+    for (unsigned i = 0; i < 4; i++)
+        down(done);
+    sim_expect_eq(ended, 4);
+    OK(nova_revoke(crd_mem(RAM_VA >> PAGE_SHIFT, 6, 7), false));
+    for (u64 page = WINDOW; page < WINDOW + PAGES; page++) {
+        u64 crd = crd_mem(page, 0, 0);
+        OK(nova_lookup(&crd));
+        sim_expect_eq(CRD_PERM(crd), 0);
+        sim_expect(!sim_mem_probe(page << PAGE_SHIFT, false));
+    }
+    sim_done();
+}
+static void delegate_against_revoke(void **s) {
+    (void)s;
+    scenario(random_root, 4, 150);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(delegate_against_revoke),
+    };
+    return cmocka_run_group_tests_name("sim derivation", tests, NULL, NULL);
+}
