@@ -224,8 +224,8 @@ format: | $(NEED)
 tidy: $(B)/hw/novella.elf
 	@tools/tidy $(B)
 
-check: check-format tidy $(TEST_BIN)
-	@tools/test-run $(TEST_BIN)
+check: check-format tidy $(TEST_BIN) $(ABI_SIM)
+	@tools/test-run $(TEST_BIN) $(ABI_SIM)
 check-full: check $(TEST_FAST) user hw
 	@tools/check-full $(B) $(TEST_FAST)
 check-hw: $(B)/novella.iso

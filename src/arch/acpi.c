@@ -86,7 +86,8 @@ static void madt_read(const u8 *t, u32 size, struct acpi_info *out) {
         else if (e[0] == X2APIC && length >= 16 && le32(e + 4) != ~0u)
             madt_cpu(out, le32(e + 4), le32(e + 12), le32(e + 8));
         else if (e[0] == IOAPIC && length >= 12 && out->ioapic_count < ACPI_MAX_IOAPICS)
-            out->ioapics[out->ioapic_count++] = (struct acpi_ioapic){.id = e[2], .addr = le32(e + 4), .gsi_base = le32(e + 8)};
+            out->ioapics[out->ioapic_count++] =
+                (struct acpi_ioapic){.id = e[2], .addr = le32(e + 4), .gsi_base = le32(e + 8)};
         else if (e[0] == OVERRIDE && length >= 10)
             madt_override(out, e[3], le32(e + 4), le16(e + 8));
         else if (e[0] == LAPIC_ADDRESS && length >= 12)
@@ -101,7 +102,8 @@ static void fadt_read(const u8 *t, u32 size, struct acpi_info *out) {
     out->pm_timer = le32(t + PM_TMR_BLK);
     out->pm_timer_io = true;
     out->pm_timer_32 = le32(t + FLAGS) & TMR_VAL_EXT;
-    if (size >= X_PM_TMR_BLK + 12 && le64(t + X_PM_TMR_BLK + 4) && t[X_PM_TMR_BLK] <= 1) { /* space id: 0 memory, 1 I/O */
+    if (size >= X_PM_TMR_BLK + 12 && le64(t + X_PM_TMR_BLK + 4) &&
+        t[X_PM_TMR_BLK] <= 1) { /* space id: 0 memory, 1 I/O */
         out->pm_timer = le64(t + X_PM_TMR_BLK + 4);
         out->pm_timer_io = t[X_PM_TMR_BLK] == 1;
     }

@@ -32,7 +32,8 @@ static u32 string_copy(struct loader_info *out, const struct phys_reader *r, u64
     return start;
 }
 
-static void module_add(struct loader_info *out, const struct phys_reader *r, u64 start, u64 end, u64 string, u32 limit) {
+static void module_add(struct loader_info *out, const struct phys_reader *r, u64 start, u64 end, u64 string,
+                       u32 limit) {
     if (out->module_count == LOADER_MODULES_MAX || start >= end || !phys_map(r, start, end - start)) {
         out->modules_lost++;
         return;
@@ -99,7 +100,8 @@ static const char *parse1(u64 info, const struct phys_reader *r, struct loader_i
     return NULL;
 }
 
-static const char *tag_read(u32 type, const u8 *tag, u64 addr, u32 size, const struct phys_reader *r, struct loader_info *out) {
+static const char *tag_read(u32 type, const u8 *tag, u64 addr, u32 size, const struct phys_reader *r,
+                            struct loader_info *out) {
     enum { TAG_CMDLINE = 1, TAG_MODULE = 3, TAG_MMAP = 6, TAG_RSDP1 = 14, TAG_RSDP2 = 15 };
     if (type == TAG_CMDLINE) {
         out->cmdline = string_copy(out, r, addr + 8, size - 8);

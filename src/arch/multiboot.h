@@ -26,4 +26,5 @@ struct loader_info {
     char strings[LOADER_STRINGS]; /* NUL-terminated; offset 0 is the empty string. What does not fit becomes empty. */
 };
 /* False, with a short reason in *why: not a multiboot loader, or no memory map. */
-must_check bool multiboot_parse(u32 magic, u64 info, const struct phys_reader *r, struct loader_info *out, const char **why);
+must_check bool multiboot_parse(u32 magic, u64 info, const struct phys_reader *r, struct loader_info *out,
+                                const char **why);

@@ -7,7 +7,9 @@ struct phys_reader {
     const void *(*map)(void *context, u64 addr, u64 size);
     void *context;
 };
-static inline const void *phys_map(const struct phys_reader *r, u64 addr, u64 size) { return r->map(r->context, addr, size); }
+static inline const void *phys_map(const struct phys_reader *r, u64 addr, u64 size) {
+    return r->map(r->context, addr, size);
+}
 /* Sum of all bytes modulo 256; firmware tables are built so that it is 0. */
 static inline u8 phys_checksum(const void *bytes, u64 size) {
     u8 sum = 0;

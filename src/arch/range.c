@@ -40,7 +40,8 @@ bool range_set(struct range_list *l, u64 base, u64 size, i32 type) {
 
 bool range_is(const struct range_list *l, u64 base, u64 size, i32 type) {
     for (unsigned i = 0; i < l->count; i++)
-        if (l->r[i].type == type && base >= l->r[i].base && size <= l->r[i].size && base - l->r[i].base <= l->r[i].size - size)
+        if (l->r[i].type == type && base >= l->r[i].base && size <= l->r[i].size &&
+            base - l->r[i].base <= l->r[i].size - size)
             return true;
     return false;
 }
@@ -70,8 +71,8 @@ static u64 place_below(u64 low, u64 high, u64 size, u64 align, const struct boot
     }
 }
 
-u64 range_find(const struct range_list *l, u64 size, u64 align, i32 type, u64 low, u64 high, const struct boot_range *avoid,
-               unsigned avoid_count) {
+u64 range_find(const struct range_list *l, u64 size, u64 align, i32 type, u64 low, u64 high,
+               const struct boot_range *avoid, unsigned avoid_count) {
     for (unsigned i = l->count; i-- > 0;) {
         const struct boot_range *r = &l->r[i];
         if (r->type != type)

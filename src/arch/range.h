@@ -15,5 +15,5 @@ bool range_is(const struct range_list *l, u64 base, u64 size, i32 type);
 /* Bytes of `type` in all. */
 u64 range_total(const struct range_list *l, i32 type);
 /* The highest place for `size` bytes of `type`, aligned, within [low, high), that meets none of the `avoid` ranges. 0: none. */
-u64 range_find(const struct range_list *l, u64 size, u64 align, i32 type, u64 low, u64 high, const struct boot_range *avoid,
-               unsigned avoid_count);
+u64 range_find(const struct range_list *l, u64 size, u64 align, i32 type, u64 low, u64 high,
+               const struct boot_range *avoid, unsigned avoid_count);

@@ -56,16 +56,25 @@ void svm_features_read(struct svm_features *f) {
     f->xcr0 = f->xsave ? xgetbv(0) : 1;
     f->cr3_mbz = ~0ul << (phys >= 32 && phys <= 52 ? phys : 36);
     u64 cr4 = 0x7ff; /* VME to OSXMMEXCPT */
-    const struct { u32 reg, from; u8 to; } optional[] = {
-        {l7.c, 2, 11} /* UMIP */,  {l7.c, 16, 12} /* LA57 */, {l7.b, 0, 16} /* FSGSBASE */, {l1.c, 17, 17} /* PCIDE */,
-        {l1.c, 26, 18} /* OSXSAVE */, {l7.b, 7, 20} /* SMEP */, {l7.b, 20, 21} /* SMAP */, {l7.c, 3, 22} /* PKE */,
-        {l7.c, 7, 23} /* CET */,
+    const struct {
+        u32 reg, from, to; /* CPUID register and bit, CR4 bit */
+    } optional[] = {
+        {l7.c, 2, 11},  /* UMIP */
+        {l7.c, 16, 12}, /* LA57 */
+        {l7.b, 0, 16},  /* FSGSBASE */
+        {l1.c, 17, 17}, /* PCIDE */
+        {l1.c, 26, 18}, /* OSXSAVE */
+        {l7.b, 7, 20},  /* SMEP */
+        {l7.b, 20, 21}, /* SMAP */
+        {l7.c, 3, 22},  /* PKE */
+        {l7.c, 7, 23},  /* CET */
     };
     for (unsigned i = 0; i < ARRAY_SIZE(optional); i++)
         cr4 |= (u64)bit(optional[i].reg, optional[i].from) << optional[i].to;
     f->cr4_mbz = ~cr4;
     f->efer_mbz = ~(EFER_SVME | (bit(x1.d, 11) ? EFER_SCE : 0) | (bit(x1.d, 20) ? EFER_NXE : 0) |
-                    (bit(x1.d, 29) ? EFER_LME | EFER_LMA : 0) | (bit(x1.d, 25) ? EFER_FFXSR : 0) | (bit(x1.c, 17) ? EFER_TCE : 0));
+                    (bit(x1.d, 29) ? EFER_LME | EFER_LMA : 0) | (bit(x1.d, 25) ? EFER_FFXSR : 0) |
+                    (bit(x1.c, 17) ? EFER_TCE : 0));
 }
 
 /* MSR permission map, APM vol 2 15.11: two bits (read, write) per MSR; three ranges of 0x2000 MSRs, 0x800 bytes each. */
@@ -76,7 +85,8 @@ static void msrpm_pass(u8 *map, u32 msr) {
 
 static bool shared_init(void) {
     /* SYSENTER_CS ESP EIP, STAR LSTAR CSTAR SFMASK, FS_BASE GS_BASE KERNEL_GS_BASE */
-    static const u32 pass[] = {0x174, 0x175, 0x176, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102};
+    static const u32 pass[] = {0x174,      0x175,      0x176,      0xc0000081, 0xc0000082,
+                               0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102};
     svm_features_read(&svm);
     msrpm = kmem_pages_alloc(&kernel_account, MSRPM_ORDER);
     iopm_all = kmem_pages_alloc(&kernel_account, IOPM_ORDER);
@@ -296,7 +306,8 @@ static bool exit_resolve(struct vcpu *v, const struct uregs *r) {
 static struct ec *exit_dispatch(struct cpu *c, struct ec *ec, struct vcpu *v) {
     u64 code = v->vmcb->exitcode;
     if (exit_resolve(v, &ec->regs)) {
-        (void)arch_preempt_pending(); /* also ends a guest whose exception delivery never does: no INTR exit comes in between */
+        /* Also ends a guest whose exception delivery never does: no INTR exit comes in between. */
+        (void)arch_preempt_pending();
         return core_resume(c);
     }
     if (code == SVM_EXIT_NPF) {

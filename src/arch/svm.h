@@ -8,15 +8,15 @@ struct abi_utcb;
 struct vcpu {
     struct vmcb *vmcb;
     u32 ctrl[2], exc; /* intercepts that the VMM asked for */
-    u32 refused;      /* MTD bits of written state that never gets as far as the VMCB because the kernel itself would fault on it */
-    u64 inj;          /* event to be injected at the next entry: EVENTINJ format, 0: none */
-    u64 interrupted;  /* event whose delivery the last exit interrupted */
+    u32 refused; /* MTD bits of written state that never gets as far as the VMCB because the kernel itself would fault on it */
+    u64 inj;         /* event to be injected at the next entry: EVENTINJ format, 0: none */
+    u64 interrupted; /* event whose delivery the last exit interrupted */
     bool irq_window, nmi_window;
-    bool nmi_masked;  /* an injected NMI's IRET was not seen yet */
-    bool check;       /* the VMM wrote state that must be looked at before the next entry */
-    bool flush;       /* owes itself a TLB flush (by ASID) */
-    u64 asid_gen;     /* of the CPU's ASIDs, when asid was given */
-    u64 tlb_gen;      /* pd->guest_gen that its translations are not older than */
+    bool nmi_masked; /* an injected NMI's IRET was not seen yet */
+    bool check;      /* the VMM wrote state that must be looked at before the next entry */
+    bool flush;      /* owes itself a TLB flush (by ASID) */
+    u64 asid_gen;    /* of the CPU's ASIDs, when asid was given */
+    u64 tlb_gen;     /* pd->guest_gen that its translations are not older than */
     u64 tpr_threshold;
     u64 xcr0, tsc_aux;
     u64 dr[4];
@@ -28,7 +28,7 @@ struct svm_features {
     u32 asid_count;
     bool nrip, flush_asid;
     bool xsave, tsc_aux, pku, mca;
-    u64 xcr0;     /* the host's */
+    u64 xcr0; /* the host's */
     u64 cr3_mbz, cr4_mbz, efer_mbz;
 };
 extern struct svm_features svm;

@@ -6,11 +6,11 @@
 /* The VMM can write its UTCB while we read it: what is judged is read once. */
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
 
-#define CR0_PE (1ul << 0)
-#define CR0_NW (1ul << 29)
-#define CR0_CD (1ul << 30)
-#define CR0_PG (1ul << 31)
-#define CR4_PAE (1ul << 5)
+#define CR0_PE      (1ul << 0)
+#define CR0_NW      (1ul << 29)
+#define CR0_CD      (1ul << 30)
+#define CR0_PG      (1ul << 31)
+#define CR4_PAE     (1ul << 5)
 #define AR_P        0x80
 #define AR_L        0x200
 #define AR_DB       0x400
@@ -58,7 +58,11 @@ static inline void table_set(struct vmcb_seg *b, const struct abi_seg *s) {
 
 /* Length of the intercepted instruction, 0 where the CPU does not tell. */
 static u64 inst_len(const struct vmcb *b, unsigned event) {
-    u64 next = event == SVM_EXIT_IO ? b->exitinfo2 : svm.nrip && event > SVM_EXIT_VINTR && event < 0xa0 ? b->nrip : b->rip;
+    u64 next = b->rip;
+    if (event == SVM_EXIT_IO)
+        next = b->exitinfo2;
+    else if (svm.nrip && event > SVM_EXIT_VINTR && event < 0xa0)
+        next = b->nrip;
     u64 len = next - b->rip;
     return len <= 15 ? len : 0;
 }
@@ -75,7 +79,8 @@ static void segments_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
     if (mtd & MTD_CS_SS) {
         seg_get(&s->cs, &b->cs);
         seg_get(&s->ss, &b->ss);
-        s->ss.ar = (u16)((s->ss.ar & ~0x60) | b->cpl << 5); /* SYSRET and friends leave SS.DPL alone; VT-x and the ABI have CPL there */
+        /* SYSRET and friends leave SS.DPL alone; VT-x and the ABI have the CPL there. */
+        s->ss.ar = (u16)((s->ss.ar & ~0x60) | b->cpl << 5);
     }
     if (mtd & MTD_TR) {
         seg_get(&s->tr, &b->tr);
@@ -138,7 +143,8 @@ void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
     const struct vmcb *b = v->vmcb;
     const struct uregs *r = &ec->regs;
     struct abi_state *s = &u->state;
-    bool exited = event < EVT_SVM_INVALID; /* else nothing ran: no qualification, and the pending injection is still ours */
+    /* If not, nothing ran: no qualification, and the pending injection is still ours. */
+    bool exited = event < EVT_SVM_INVALID;
     if (mtd & MTD_ACDB)
         s->rax = b->rax, s->rcx = r->rcx, s->rdx = r->rdx, s->rbx = r->rbx;
     if (mtd & MTD_BSD)
@@ -237,7 +243,8 @@ static void inject_set(struct vcpu *v, u32 info, u32 error) {
 
 bool svm_xcr0_valid(u64 x) { /* SDM vol 1 13.3 "Enabling the XSAVE Feature Set", the same on AMD */
     u64 avx512 = x & 0xe0, mpx = x & 0x18;
-    return (x & 1) && !(x & ~svm.xcr0) && (!(x & 4) || (x & 2)) && (!avx512 || (avx512 == 0xe0 && (x & 4))) && (!mpx || mpx == 0x18);
+    return (x & 1) && !(x & ~svm.xcr0) && (!(x & 4) || (x & 2)) && (!avx512 || (avx512 == 0xe0 && (x & 4))) &&
+           (!mpx || mpx == 0x18);
 }
 
 static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
@@ -264,7 +271,8 @@ static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
         b->g_pat = s->pat;
     if (mtd & MTD_MASKS) {
         v->exc = s->exc_intercepts;
-        b->cr = (b->cr & ~(u32)(SVM_CR0_WRITE | SVM_CR4_WRITE)) | (s->cr0_mask ? SVM_CR0_WRITE : 0) | (s->cr4_mask ? SVM_CR4_WRITE : 0);
+        b->cr = (b->cr & ~(u32)(SVM_CR0_WRITE | SVM_CR4_WRITE)) | (s->cr0_mask ? SVM_CR0_WRITE : 0) |
+                (s->cr4_mask ? SVM_CR4_WRITE : 0);
     }
 }
 

@@ -7,7 +7,8 @@
 #include "core/pd.h"
 
 static const struct vcpu_vendor *const vendors[] = {&svm_vendor};
-static const struct vcpu_vendor *vendor; /* written on the boot CPU before the others start; NULL: no vCPUs on this machine */
+static const struct vcpu_vendor
+    *vendor; /* written on the boot CPU before the others start; NULL: no vCPUs on this machine */
 
 u32 arch_vcpu_features(void) {
     for (unsigned i = 0; i < ARRAY_SIZE(vendors); i++)
@@ -38,7 +39,9 @@ void arch_vcpu_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
 
 void arch_vcpu_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) { vendor->set(ec, u, mtd); }
 
-struct ec *arch_vcpu_run(struct cpu *c) { return vendor->run(c); }
+struct ec *arch_vcpu_run(struct cpu *c) {
+    return vendor->run(c);
+}
 
 /* The map: a bit per port, 1 = exit, in 8 KiB, the same for SVM (whose third page covers accesses that run past port 0xffff;
  * APM vol 2 15.10.1 "I/O Permissions Map") and VMX. Buddy orders make it four pages. */

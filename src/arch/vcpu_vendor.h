@@ -3,7 +3,7 @@
 #include "arch/vcpu.h"
 
 struct vcpu_vendor {
-    u32 feature; /* enum abi_hip_feature */
+    u32 feature;                  /* enum abi_hip_feature */
     const char *(*missing)(void); /* NULL: all that is needed is there; else what is not, and what would help */
     bool (*cpu_init)(struct cpu *c);
     enum abi_status (*init)(struct ec *ec);

@@ -5,6 +5,7 @@
 #include "core/space_priv.h"
 
 struct slab_cache node_cache = SLAB_CACHE(struct node);
+i64 space_step_work = 1024;
 
 #define TREE_LOCKS 64
 static struct {

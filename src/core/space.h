@@ -91,5 +91,7 @@ must_check enum space_result space_revoke(struct pd *pd, u64 crd, bool self, str
 u64 space_lookup(struct pd *pd, u64 crd);
 /* Empties all three spaces of a dying PD as by revoke with self, a bounded step per call; SPACE_DONE when all are empty and the tables freed. */
 must_check enum space_result space_clear(struct pd *pd, struct space_progress *p);
+/* Nodes that a revoke looks at between two preemption points; delegation: twice the leaves it writes. Tests make it small. */
+extern i64 space_step_work;
 /* Invariants of all nodes of pd against its tables; for checking builds. */
 void space_check(struct pd *pd);

@@ -3,15 +3,12 @@
 #include "core/shoot.h"
 #include "core/space_priv.h"
 
-/* Work between two preemption points, in leaf entries; a piece counts as at least eight. */
-#define STEP_WORK 512
-
 struct delegation {
     struct pd *src, *dst;
     unsigned type, mask, tables;
     struct sel_range from, to; /* of the same order */
     u64 pos;                   /* selectors done */
-    i64 work;                  /* left in this step */
+    i64 work;                  /* left in this step, in leaf entries; a piece counts as at least eight */
     bool flush;                /* something was installed over translations not yet flushed */
 };
 
@@ -130,7 +127,7 @@ enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd, u64 it
                            .from = sel_range_of(crd),
                            .to = sel_range_of(window),
                            .pos = p->pos,
-                           .work = STEP_WORK};
+                           .work = space_step_work / 2};
     *out = 0;
     if (g.type == CRD_NULL || g.type != CRD_TYPE(window) || !g.mask || !ranges_match(&g, item >> 12))
         return SPACE_DONE;
@@ -146,7 +143,7 @@ enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd, u64 it
         else if (g.work <= 0 && arch_preempt_pending())
             result = SPACE_AGAIN;
         if (g.work <= 0)
-            g.work = STEP_WORK;
+            g.work = space_step_work / 2;
     }
     p->pos = g.pos;
     if (g.flush)

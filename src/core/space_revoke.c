@@ -12,8 +12,7 @@
  * half-way leaves a good tree. All table changes of a step are flushed before the step's end: nobody returns to user mode
  * owing a flush. */
 
-#define STEP_WORK   1024 /* nodes looked at; changing one counts REDUCE_WORK */
-#define REDUCE_WORK 16
+#define REDUCE_WORK 16 /* changing a node counts as looking at so many */
 #define BATCH_PDS   8
 
 struct batch_pd {
@@ -223,7 +222,7 @@ static bool part_walk(struct revoke *v) {
 static void step_end(struct revoke *v) {
     batch_finish(v);
     v->polled = arch_preempt_pending();
-    v->work = STEP_WORK;
+    v->work = space_step_work;
 }
 
 /* After a gap without the lock. False: top is gone or has another range: look for what is there now. */
@@ -318,7 +317,7 @@ enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 h
                        .self = self,
                        .only = only,
                        .p = p,
-                       .work = STEP_WORK};
+                       .work = space_step_work};
     enum space_result result = SPACE_DONE;
     while (result == SPACE_DONE && lo + p->pos < hi && top_find(&v) == FOUND_TOP) {
         bool done;

@@ -3,10 +3,10 @@
 #include "core/klog.h"
 #include <mach/insn.h>
 
-#define PM_HZ      3579545ul
-#define PIT_HZ     1193182ul
-#define WINDOW_US  50000ul
-#define SAMPLES    8
+#define PM_HZ     3579545ul
+#define PIT_HZ    1193182ul
+#define WINDOW_US 50000ul
+#define SAMPLES   8
 
 u32 hw_tsc_khz;
 
@@ -19,8 +19,7 @@ void clock_wait_us(u64 us) {
 }
 
 static u32 pm_read(void) {
-    return hw_acpi.pm_timer_io ? inl((u16)hw_acpi.pm_timer)
-                               : *(volatile u32 *)arch_phys_ptr(PADDR(hw_acpi.pm_timer));
+    return hw_acpi.pm_timer_io ? inl((u16)hw_acpi.pm_timer) : *(volatile u32 *)arch_phys_ptr(PADDR(hw_acpi.pm_timer));
 }
 
 static u32 pit_read(void) { /* channel 2, counts down from 0xffff; latched */

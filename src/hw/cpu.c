@@ -22,14 +22,14 @@ enum {
     CR4_SMEP = 1 << 20,
     CR4_SMAP = 1 << 21,
 };
-#define CR0_BASE    0x80000011ul /* PG ET PE */
-#define MSR_EFER    0xc0000080u
-#define MSR_STAR    0xc0000081u
-#define MSR_LSTAR   0xc0000082u
-#define MSR_CSTAR   0xc0000083u
-#define MSR_FMASK   0xc0000084u
-#define MSR_GS_BASE 0xc0000101u
-#define MSR_KGS     0xc0000102u
+#define CR0_BASE        0x80000011ul /* PG ET PE */
+#define MSR_EFER        0xc0000080u
+#define MSR_STAR        0xc0000081u
+#define MSR_LSTAR       0xc0000082u
+#define MSR_CSTAR       0xc0000083u
+#define MSR_FMASK       0xc0000084u
+#define MSR_GS_BASE     0xc0000101u
+#define MSR_KGS         0xc0000102u
 #define MSR_SYSENTER_CS 0x174u
 
 /* SDM vol 2 CPUID; AMD APM vol 3 appendix E. Long mode and NX were checked by boot.S. */
@@ -51,12 +51,12 @@ bool cpu_detect(const char **missing) {
     f->invariant_tsc = max_ext >= 0x80000007 && (cpuid(0x80000007, 0).d >> 8 & 1);
     f->phys_bits = max_ext >= 0x80000008 ? cpuid(0x80000008, 0).a & 0xff : 36;
     ptab_max_leaf_order = f->page_1g ? 18 : 9;
-    *missing = !(f7.b & 1)            ? "FSGSBASE (thread-local storage needs it; any CPU since Ivy Bridge or Zen has it)"
-               : !(f1.d >> 9 & 1)     ? "a local APIC"
-               : !(f1.d >> 4 & 1)     ? "a time stamp counter"
-               : !(e1.d >> 11 & 1)    ? "SYSCALL"
-               : !(f1.d >> 26 & 1)    ? "SSE2"
-                                      : NULL;
+    *missing = !(f7.b & 1)         ? "FSGSBASE (thread-local storage needs it; any CPU since Ivy Bridge or Zen has it)"
+               : !(f1.d >> 9 & 1)  ? "a local APIC"
+               : !(f1.d >> 4 & 1)  ? "a time stamp counter"
+               : !(e1.d >> 11 & 1) ? "SYSCALL"
+               : !(f1.d >> 26 & 1) ? "SSE2"
+                                   : NULL;
     return !*missing;
 }
 
@@ -64,8 +64,9 @@ bool cpu_detect(const char **missing) {
 void cpu_control_init(void) {
     const struct hw_features *f = &hw_features;
     cr0_write(CR0_BASE | CR0_MP | CR0_NE | CR0_WP);
-    cr4_write(CR4_PAE | CR4_MCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE | (f->pge ? CR4_PGE : 0) | (f->umip ? CR4_UMIP : 0) |
-              (f->xsave ? CR4_OSXSAVE : 0) | (f->smep ? CR4_SMEP : 0) | (f->smap ? CR4_SMAP : 0));
+    cr4_write(CR4_PAE | CR4_MCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE | (f->pge ? CR4_PGE : 0) |
+              (f->umip ? CR4_UMIP : 0) | (f->xsave ? CR4_OSXSAVE : 0) | (f->smep ? CR4_SMEP : 0) |
+              (f->smap ? CR4_SMAP : 0));
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | 0x801); /* NXE SCE */
     dr7_write(0x400);
     fpu_init();
@@ -98,8 +99,12 @@ static void idt_load(void) {
 
 static void gate_set(unsigned vec, unsigned ist, unsigned dpl) {
     u64 entry = (u64)trap_stubs + vec * 16;
-    idt[vec] = (struct gate){.offset_low = (u16)entry, .selector = SEL_KCODE, .ist = (u8)ist, .attr = (u8)(0x8e | dpl << 5),
-                             .offset_mid = (u16)(entry >> 16), .offset_high = (u32)(entry >> 32)};
+    idt[vec] = (struct gate){.offset_low = (u16)entry,
+                             .selector = SEL_KCODE,
+                             .ist = (u8)ist,
+                             .attr = (u8)(0x8e | dpl << 5),
+                             .offset_mid = (u16)(entry >> 16),
+                             .offset_high = (u32)(entry >> 32)};
 }
 
 void cpu_idt_early(void) {
@@ -120,7 +125,8 @@ void cpu_tables_load(struct cpu *c) {
         [SEL_KDATA / 8] = 0x00cf93000000ffff,
         [SEL_UDATA / 8] = 0x00cff3000000ffff,
         [SEL_UCODE / 8] = 0x00affb000000ffff,
-        [SEL_TSS / 8] = (limit & 0xffff) | (base & 0xffffff) << 16 | 0x89ul << 40 | (limit >> 16 & 0xf) << 48 | (base >> 24 & 0xff) << 56,
+        [SEL_TSS / 8] = (limit & 0xffff) | (base & 0xffffff) << 16 | 0x89ul << 40 | (limit >> 16 & 0xf) << 48 |
+                        (base >> 24 & 0xff) << 56,
         [SEL_TSS / 8 + 1] = base >> 32,
     };
     memcpy(m->gdt, gdt, sizeof(gdt));
@@ -151,8 +157,8 @@ void cpu_tables_load(struct cpu *c) {
     wrmsr(MSR_STAR, (u64)SYSRET_BASE << 48 | (u64)SEL_KCODE << 32);
     wrmsr(MSR_LSTAR, (u64)syscall_entry);
     wrmsr(MSR_CSTAR, (u64)syscall_entry); /* unreachable: no compatibility mode for users */
-    wrmsr(MSR_FMASK, 0x257fd5);           /* all but bit 1, RF and VM: IF TF DF AC NT IOPL ID and the arithmetic flags */
-    wrmsr(MSR_SYSENTER_CS, 0);            /* SYSENTER faults */
+    wrmsr(MSR_FMASK, 0x257fd5); /* all but bit 1, RF and VM: IF TF DF AC NT IOPL ID and the arithmetic flags */
+    wrmsr(MSR_SYSENTER_CS, 0);  /* SYSENTER faults */
 }
 
 u32 cpu_apic_id(void) {
@@ -171,7 +177,8 @@ void cpu_shifts_init(void) {
         smt_shift = cpuid(0xb, 0).a & 31;
         core_shift = cpuid(0xb, 1).a & 31;
     } else if (cpuid(1, 0).d >> 28 & 1) {
-        u32 logical = cpuid(1, 0).b >> 16 & 0xff, cores = max >= 4 && (cpuid(4, 0).a & 31) ? (cpuid(4, 0).a >> 26) + 1 : 1;
+        u32 logical = cpuid(1, 0).b >> 16 & 0xff,
+            cores = max >= 4 && (cpuid(4, 0).a & 31) ? (cpuid(4, 0).a >> 26) + 1 : 1;
         if (cores == 1 && cpuid(0x80000000, 0).a >= 0x80000008)
             cores = (cpuid(0x80000008, 0).c & 0xff) + 1;
         smt_shift = logical > cores ? log2_up(logical / cores) : 0;

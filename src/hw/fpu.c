@@ -6,7 +6,8 @@
 
 u32 arch_fpu_size = 512;
 static u64 xcr0_mask;
-static bool pointers_leak; /* AMD before "RstrFpErrPtrs": FIP, FDP and FOP are restored only with an exception pending (APM vol 2 11.4.4.3) */
+static bool
+    pointers_leak; /* AMD before "RstrFpErrPtrs": FIP, FDP and FOP are restored only with an exception pending (APM vol 2 11.4.4.3) */
 static const u32 zero;
 
 void fpu_init(void) {

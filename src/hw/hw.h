@@ -28,11 +28,11 @@ extern bool hw_debugcon; /* copy the log to port 0xe9 */
 
 /* cpu.c */
 bool cpu_detect(const char **missing);
-void cpu_control_init(void);       /* CR0, CR4, EFER, XCR0: any CPU, before anything else in C */
-void cpu_gs_set(struct cpu *c);    /* arch_cpu_self works from here on */
+void cpu_control_init(void);         /* CR0, CR4, EFER, XCR0: any CPU, before anything else in C */
+void cpu_gs_set(struct cpu *c);      /* arch_cpu_self works from here on */
 void cpu_tables_load(struct cpu *c); /* GDT, IDT, TSS, syscall MSRs; its pages are there (paging_cpu_init) */
-void cpu_idt_early(void);          /* panics with a report instead of resetting, before cpu_tables_load */
-u32 cpu_apic_id(void);             /* of this CPU, from CPUID */
+void cpu_idt_early(void);            /* panics with a report instead of resetting, before cpu_tables_load */
+u32 cpu_apic_id(void);               /* of this CPU, from CPUID */
 void cpu_topology(u32 apic_id, struct boot_cpu *out);
 void cpu_shifts_init(void);
 struct hw_tss { /* AMD APM vol 2 12.2.5, SDM vol 3 8.7 */
@@ -48,20 +48,21 @@ enum { IST_DB = 1, IST_NMI, IST_DF, IST_MC, IST_COUNT = 4 };
 
 /* paging.c */
 void paging_init(u64 *boot_pages, u64 boot_pages_end); /* final tables, from page frames at *boot_pages upward */
-must_check bool paging_cpu_init(struct cpu *c);       /* TSS page, stacks; sets mach.tss and mach.stack_top */
-void paging_identity(bool on);                        /* low 4 GiB for the start of further CPUs; off: no page below the kernel half */
+must_check bool paging_cpu_init(struct cpu *c);        /* TSS page, stacks; sets mach.tss and mach.stack_top */
+void paging_identity(bool on); /* low 4 GiB for the start of further CPUs; off: no page below the kernel half */
 u64 paging_root(void);
 
 /* lapic.c, ioapic.c, clock.c */
-void lapic_init(void);      /* this CPU's */
+void lapic_init(void); /* this CPU's */
 void lapic_eoi(void);
 u32 lapic_id(void);
-void lapic_icr(u32 apic_id, u32 low); /* sends and waits for acceptance */
+void lapic_icr(u32 apic_id, u32 low);  /* sends and waits for acceptance */
 void lapic_timer_fired(struct cpu *c); /* may call core_timer */
 void lapic_nmi_others(void);
 void lapic_calibrate(void); /* boot CPU, after clock_init */
-void pic_silence(void);     /* before lapic_init closes LINT0: a request that the 8259 still holds would stay latched in the CPU (QEMU) */
-u32 ioapic_init(void);      /* returns the number of GSIs (pins and MSIs) */
+void pic_silence(
+    void); /* before lapic_init closes LINT0: a request that the 8259 still holds would stay latched in the CPU (QEMU) */
+u32 ioapic_init(void); /* returns the number of GSIs (pins and MSIs) */
 unsigned ioapic_holes(struct boot_range *out, unsigned max);
 const char *clock_init(void); /* calibrates; says against what */
 extern u32 hw_tsc_khz;
@@ -69,8 +70,8 @@ void clock_wait_us(u64 us);
 enum vector { VEC_GSI = 0x20, VEC_TIMER = 0xf0, VEC_IPI = 0xf1, VEC_ERROR = 0xfe, VEC_SPURIOUS = 0xff };
 
 /* smp.c */
-void smp_start(unsigned count);  /* starts cpus[1..count); returns when each runs or was given up */
-void smp_release(void);          /* lets them into their dispatch loops */
+void smp_start(unsigned count); /* starts cpus[1..count); returns when each runs or was given up */
+void smp_release(void);         /* lets them into their dispatch loops */
 void smp_wait_release(void);
 
 /* trap.c */

@@ -40,7 +40,8 @@ void pic_silence(void) {
         return;
     static const struct {
         u8 port, value;
-    } steps[] = {{0x21, 0xff}, {0xa1, 0xff}, {0x20, 0x11}, {0xa0, 0x11}, {0x21, 0xa0}, {0xa1, 0xa8}, {0x21, 4}, {0xa1, 2}, {0x21, 1}, {0xa1, 1}, {0x21, 0xff}, {0xa1, 0xff}};
+    } steps[] = {{0x21, 0xff}, {0xa1, 0xff}, {0x20, 0x11}, {0xa0, 0x11}, {0x21, 0xa0}, {0xa1, 0xa8},
+                 {0x21, 4},    {0xa1, 2},    {0x21, 1},    {0xa1, 1},    {0x21, 0xff}, {0xa1, 0xff}};
     for (unsigned i = 0; i < ARRAY_SIZE(steps); i++)
         outb(steps[i].port, steps[i].value);
 }
@@ -67,7 +68,8 @@ u32 ioapic_init(void) {
 unsigned ioapic_holes(struct boot_range *out, unsigned max) {
     unsigned n = 0;
     for (u32 i = 0; i < hw_acpi.ioapic_count && n < max; i++)
-        out[n++] = (struct boot_range){.base = hw_acpi.ioapics[i].addr & ~PAGE_MASK, .size = PAGE_SIZE, .type = HIP_MEM_KERNEL};
+        out[n++] = (struct boot_range){
+            .base = hw_acpi.ioapics[i].addr & ~PAGE_MASK, .size = PAGE_SIZE, .type = HIP_MEM_KERNEL};
     return n;
 }
 

@@ -114,7 +114,8 @@ void arch_deadline_set(u64 tsc) {
         lapic_write(R_TIMER_INITIAL, 0);
         return;
     }
-    u64 now = rdtsc(), delta = tsc > now ? min_u64(tsc - now, 1ul << 31) : 0; /* far deadlines: fires early and is armed again */
+    u64 now = rdtsc(),
+        delta = tsc > now ? min_u64(tsc - now, 1ul << 31) : 0; /* far deadlines: fires early and is armed again */
     u64 count = (delta * ticks_per_tsc >> 32) + 1;
     lapic_write(R_TIMER_INITIAL, (u32)min_u64(count, ~0u));
 }

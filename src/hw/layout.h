@@ -22,12 +22,13 @@
 #define SEL_UDATA 0x23 /* USER_SS, arch/regs.h */
 #define SEL_UCODE 0x2b /* USER_CS */
 #define SEL_TSS   0x30
-#define SYSRET_BASE 0x1b /* STAR: SS = base + 8, CS = base + 16; the slot itself is null, so there is no compatibility mode for users */
+#define SYSRET_BASE                                                                                                    \
+    0x1b /* STAR: SS = base + 8, CS = base + 16; the slot itself is null, so there is no compatibility mode for users */
 
 /* struct uregs (arch/regs.h) */
-#define REGS_VEC   0x78
-#define REGS_CS    0x90
-#define REGS_SIZE  0xb0
+#define REGS_VEC    0x78
+#define REGS_CS     0x90
+#define REGS_SIZE   0xb0
 #define VEC_SYSCALL 0x100 /* REGS_SYSCALL */
 
 #define IST_CPU_OFFSET 0xff0 /* the CPU pointer stands here in each IST stack's page; the stack begins below */

@@ -77,18 +77,22 @@ static void memory_find(void) {
         pool = place(size, PAGE_SIZE);
     }
     if (!strings || !pool) {
-        klog("novella: too little memory: %lu MiB RAM, boot modules included; the kernel needs 4 MiB in one piece below 4 GiB\n", ram / MIB);
+        klog("novella: too little memory: %lu MiB RAM, boot modules included; the kernel needs 4 MiB in one piece "
+             "below 4 GiB\n",
+             ram / MIB);
         hw_stop("give the machine more memory or fewer boot modules");
     }
     range_set_or_stop(pool, size, HIP_MEM_KERNEL);
     for (u32 i = 0; i < loader.module_count; i++)
-        modules[i] = (struct boot_module){.base = loader.modules[i].base, .size = loader.modules[i].size,
+        modules[i] = (struct boot_module){.base = loader.modules[i].base,
+                                          .size = loader.modules[i].size,
                                           .cmdline = strings + loader.modules[i].cmdline};
     u64 pages = pool;
     paging_init(&pages, pool + size);
     boot.pool_base = PADDR(pages);
     boot.pool_size = pool + size - pages;
-    klog("memory: %lu MiB RAM, kernel image %lu KiB, kernel pool %lu KiB\n", ram / MIB, image >> 10, boot.pool_size >> 10);
+    klog("memory: %lu MiB RAM, kernel image %lu KiB, kernel pool %lu KiB\n", ram / MIB, image >> 10,
+         boot.pool_size >> 10);
 }
 
 static void acpi_find(void) {
@@ -137,7 +141,8 @@ static void holes_find(void) {
     holes[0] = (struct boot_range){.base = lapic, .size = PAGE_SIZE, .type = HIP_MEM_KERNEL};
     unsigned n = 1 + ioapic_holes(holes + 1, ACPI_MAX_IOAPICS);
     for (u32 i = 0; i < hw_acpi.drhd_count; i++)
-        holes[n++] = (struct boot_range){.base = hw_acpi.drhd[i] & ~PAGE_MASK, .size = PAGE_SIZE, .type = HIP_MEM_KERNEL};
+        holes[n++] =
+            (struct boot_range){.base = hw_acpi.drhd[i] & ~PAGE_MASK, .size = PAGE_SIZE, .type = HIP_MEM_KERNEL};
     boot.holes = holes;
     boot.hole_count = n;
 }
@@ -149,7 +154,8 @@ static void time_find(void) {
     pic_silence();
     lapic_init();
     lapic_calibrate();
-    klog("time: TSC %u kHz (against the %s)%s, %s, %s\n", hw_tsc_khz, reference, hw_features.invariant_tsc ? "" : ", not marked invariant",
+    klog("time: TSC %u kHz (against the %s)%s, %s, %s\n", hw_tsc_khz, reference,
+         hw_features.invariant_tsc ? "" : ", not marked invariant",
          hw_features.tsc_deadline ? "TSC deadline" : "one-shot timer", hw_features.x2apic ? "x2APIC" : "xAPIC");
     boot.tsc_khz = hw_tsc_khz;
 }
@@ -193,12 +199,14 @@ static void report(void) {
     for (unsigned i = 0; i < boot.cpu_count; i++)
         up += i == 0 || atomic_load_acq(&cpus[i]->mach.started);
     const struct hw_features *f = &hw_features;
-    klog("cpus: %u of %u run;%s%s%s%s%s%s\n", up, boot.cpu_count, f->smep ? " SMEP" : "", f->smap ? " SMAP" : "", f->umip ? " UMIP" : "",
-         f->xsave ? " XSAVE" : "", f->page_1g ? " 1G-pages" : "", boot.features & HIP_SVM ? " AMD-V with nested paging" : "");
+    klog("cpus: %u of %u run;%s%s%s%s%s%s\n", up, boot.cpu_count, f->smep ? " SMEP" : "", f->smap ? " SMAP" : "",
+         f->umip ? " UMIP" : "", f->xsave ? " XSAVE" : "", f->page_1g ? " 1G-pages" : "",
+         boot.features & HIP_SVM ? " AMD-V with nested paging" : "");
     if (!f->smep || !f->smap)
         klog("missing: SMEP or SMAP; kernel bugs are easier to exploit\n");
-    klog("boot: %u modules%s, %u GSIs, HPET %s, DMA remapping %s\n", loader.module_count, loader.modules_lost ? " (others unusable)" : "",
-         boot.gsi_count, hw_acpi.hpet_addr ? "there" : "none", hw_acpi.drhd_count ? "VT-d (not used yet)" : "none");
+    klog("boot: %u modules%s, %u GSIs, HPET %s, DMA remapping %s\n", loader.module_count,
+         loader.modules_lost ? " (others unusable)" : "", boot.gsi_count, hw_acpi.hpet_addr ? "there" : "none",
+         hw_acpi.drhd_count ? "VT-d (not used yet)" : "none");
 }
 
 void hw_main(u32 magic, u32 info) {

@@ -46,7 +46,9 @@ static u64 memory_bytes(u64 base, u64 size) {
     return sum;
 }
 
-static bool meets_image(u64 base, u64 size) { return base < image_phys(image_end) && image_phys(image_text) < base + size; }
+static bool meets_image(u64 base, u64 size) {
+    return base < image_phys(image_end) && image_phys(image_text) < base + size;
+}
 
 /* The 2 MiB that hold kernel text: page by page, so that it cannot be written through the alias. */
 static void direct_map_image(u64 *pd, u64 base) {

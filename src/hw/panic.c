@@ -29,7 +29,8 @@ static void put_dec(u64 v) {
 /* Table made at build time by tools/ksyms: count, pairs of (offset from image_text, offset of the name in the names), names. */
 static void put_symbol(u64 addr) {
     const u32 *table = (const u32 *)image_ksyms;
-    u32 offset = (u32)(addr - (u64)image_text), count = (u64)image_ksyms_end > (u64)image_ksyms ? table[0] : 0, low = 0, high = count;
+    u32 offset = (u32)(addr - (u64)image_text), count = (u64)image_ksyms_end > (u64)image_ksyms ? table[0] : 0, low = 0,
+        high = count;
     while (low < high) {
         u32 middle = (low + high) / 2;
         if (table[1 + 2 * middle] <= offset)
@@ -109,10 +110,11 @@ void panic_trap(const char *what, const struct uregs *r, u64 fault_addr) {
     const struct {
         const char *name;
         u64 v;
-    } regs[] = {{"rax ", r->rax}, {" rbx ", r->rbx}, {" rcx ", r->rcx}, {" rdx ", r->rdx}, {"rsi ", r->rsi}, {" rdi ", r->rdi},
-                {" rbp ", r->rbp}, {" rsp ", r->rsp}, {"r8  ", r->r8},  {" r9  ", r->r9},  {" r10 ", r->r10}, {" r11 ", r->r11},
-                {"r12 ", r->r12}, {" r13 ", r->r13}, {" r14 ", r->r14}, {" r15 ", r->r15}, {"cs  ", r->cs},  {" flg ", r->rflags},
-                {" cr2 ", fault_addr}, {" cr3 ", cr3_read()}};
+    } regs[] = {{"rax ", r->rax}, {" rbx ", r->rbx},    {" rcx ", r->rcx},     {" rdx ", r->rdx},
+                {"rsi ", r->rsi}, {" rdi ", r->rdi},    {" rbp ", r->rbp},     {" rsp ", r->rsp},
+                {"r8  ", r->r8},  {" r9  ", r->r9},     {" r10 ", r->r10},     {" r11 ", r->r11},
+                {"r12 ", r->r12}, {" r13 ", r->r13},    {" r14 ", r->r14},     {" r15 ", r->r15},
+                {"cs  ", r->cs},  {" flg ", r->rflags}, {" cr2 ", fault_addr}, {" cr3 ", cr3_read()}};
     for (unsigned i = 0; i < ARRAY_SIZE(regs); i++) {
         if (i % 4 == 0)
             put("\n");
@@ -127,7 +129,8 @@ void panic_trap(const char *what, const struct uregs *r, u64 fault_addr) {
 void arch_panic(const char *what, const char *file, int line) {
     u64 rsp, rbx, rbp, r12, r13, r14, r15;
     __asm__ volatile("mov %%rsp, %0; mov %%rbx, %1; mov %%rbp, %2" : "=r"(rsp), "=r"(rbx), "=r"(rbp));
-    __asm__ volatile("mov %%r12, %0; mov %%r13, %1; mov %%r14, %2; mov %%r15, %3" : "=r"(r12), "=r"(r13), "=r"(r14), "=r"(r15));
+    __asm__ volatile("mov %%r12, %0; mov %%r13, %1; mov %%r14, %2; mov %%r15, %3"
+                     : "=r"(r12), "=r"(r13), "=r"(r14), "=r"(r15));
     begin(what);
     put("in ");
     put(file);

@@ -4,7 +4,7 @@
 
 #define COM1 0x3f8
 enum { THR = 0, IER = 1, FCR = 2, LCR = 3, MCR = 4, LSR = 5, SCR = 7 };
-#define SPINS_MAX 200000
+#define SPINS_MAX 20000 /* a character takes 87 us */
 
 static bool present;
 bool hw_debugcon;

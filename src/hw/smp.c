@@ -4,8 +4,8 @@
 #include "hw/hw.h"
 #include <mach/insn.h>
 
-#define ICR_INIT    0x4500u
-#define ICR_STARTUP 0x4600u
+#define ICR_INIT     0x4500u
+#define ICR_STARTUP  0x4600u
 #define SKEW_WARN_US 20
 
 extern const u8 ap_code[], ap_code_end[], ap_gdtr_base[], ap_jump[], ap_cr3[], ap_stack[], ap_cpu[], ap_entry[];
@@ -55,7 +55,8 @@ static void skew_check(struct cpu *c) {
         arch_cpu_relax();
     u64 after = rdtsc(), stamp = atomic_xchg(&skew.stamp, 0), slack = (u64)SKEW_WARN_US * hw_tsc_khz / 1000;
     if (stamp && (stamp + slack < before || stamp > after + slack))
-        klog("cpu %u: its TSC is off by %ld ticks; times measured across CPUs are wrong by that much\n", c->id, (i64)(stamp - before));
+        klog("cpu %u: its TSC is off by %ld ticks; times measured across CPUs are wrong by that much\n", c->id,
+             (i64)(stamp - before));
 }
 
 static void cpu_start(struct cpu *c, u8 *page, u64 phys) {
@@ -101,9 +102,7 @@ void smp_start(unsigned count) {
     memcpy(page, saved, PAGE_SIZE);
 }
 
-void smp_release(void) {
-    atomic_store_rel(&released, 1);
-}
+void smp_release(void) { atomic_store_rel(&released, 1); }
 
 /* Second half of a CPU's own start. */
 void smp_wait_release(void) {

@@ -7,10 +7,12 @@
 #include <mach/insn.h>
 
 static_assert(offsetof(struct mach_cpu, self) == MACH_SELF && offsetof(struct mach_cpu, frame_end) == MACH_FRAME_END &&
-                  offsetof(struct mach_cpu, stack_top) == MACH_STACK && offsetof(struct mach_cpu, scratch) == MACH_SCRATCH,
+                  offsetof(struct mach_cpu, stack_top) == MACH_STACK &&
+                  offsetof(struct mach_cpu, scratch) == MACH_SCRATCH,
               "entry assembly");
-static_assert(offsetof(struct uregs, vec) == REGS_VEC && offsetof(struct uregs, cs) == REGS_CS && sizeof(struct uregs) == REGS_SIZE &&
-                  REGS_SYSCALL == VEC_SYSCALL && USER_CS == SEL_UCODE && USER_SS == SEL_UDATA,
+static_assert(offsetof(struct uregs, vec) == REGS_VEC && offsetof(struct uregs, cs) == REGS_CS &&
+                  sizeof(struct uregs) == REGS_SIZE && REGS_SYSCALL == VEC_SYSCALL && USER_CS == SEL_UCODE &&
+                  USER_SS == SEL_UDATA,
               "entry assembly");
 static_assert(offsetof(struct ec, regs) % 16 == 0, "the hardware aligns the frame it pushes");
 
@@ -46,8 +48,12 @@ static struct uregs *leave(struct cpu *c, struct ec *ec) {
     return &ec->regs;
 }
 
-struct uregs *hw_syscall(struct cpu *c) { return leave(c, core_syscall(c)); }
-struct uregs *hw_first(struct cpu *c) { return leave(c, core_resume(c)); }
+struct uregs *hw_syscall(struct cpu *c) {
+    return leave(c, core_syscall(c));
+}
+struct uregs *hw_first(struct cpu *c) {
+    return leave(c, core_resume(c));
+}
 
 static void interrupt(struct cpu *c, u64 vec) {
     if (vec >= VEC_GSI && vec < VEC_GSI + ABI_MAX_GSIS) {
@@ -72,7 +78,8 @@ struct uregs *hw_trap_user(struct cpu *c) {
         interrupt(c, vec);
         return leave(c, core_resume(c));
     }
-    if (vec == V_GP && c->mach.pio_seen != ec->pd->pio_bitmap) { /* paging.c: first port of this PD came from another CPU */
+    if (vec == V_GP &&
+        c->mach.pio_seen != ec->pd->pio_bitmap) { /* paging.c: first port of this PD came from another CPU */
         c->mach.pio_seen = ec->pd->pio_bitmap;
         arch_tlb_flush();
         return leave(c, core_resume(c));

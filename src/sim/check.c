@@ -6,8 +6,7 @@
 #include "sim/internal.h"
 
 /* Queues of a CPU: bitmap and lists agree, every SC is where its state says, circles close. */
-static void sched_check(const struct cpu *c)
-{
+static void sched_check(const struct cpu *c) {
     for (unsigned p = 0; p < SC_PRIORITIES; p++) {
         const struct sc *first = c->sched.queue[p];
         assert(!!first == (c->sched.bitmap[p / 64] >> p % 64 & 1));
@@ -23,8 +22,7 @@ static void sched_check(const struct cpu *c)
 }
 
 /* Call chains: both ends know each other, and following callees ends. */
-static void ec_check(const struct ec *ec)
-{
+static void ec_check(const struct ec *ec) {
     const struct ec *end = ec;
     unsigned n = 0;
     assert(ec->obj.type == KOBJ_EC && ec->cpu < sim_opt.cpus && (ec->obj.refs > 0 || ec->obj.dead));
@@ -38,8 +36,7 @@ static void ec_check(const struct ec *ec)
         assert(sc->state == SC_PARKED && sc->parked_on == ec);
 }
 
-static void pd_check(struct pd *pd)
-{
+static void pd_check(struct pd *pd) {
     assert(pd->obj.type == KOBJ_PD && !spin_held(&pd->mem.lock) && pd->mem.lock.owner == 0 && pd->caps.lock.owner == 0);
     for (const struct ec *ec = pd->ecs; ec; ec = ec->pd_next) {
         assert(ec->pd == pd);
@@ -49,8 +46,7 @@ static void pd_check(struct pd *pd)
 }
 
 /* What a CPU's TLB holds is what the tables of its address space say, with no more rights, unless a flush is already asked for. */
-static void tlb_check(const struct cpu *c)
-{
+static void tlb_check(const struct cpu *c) {
     if (c->shoot_req != c->shoot_ack || sim_opt.no_flush)
         return;
     for (unsigned i = 0; i < SIM_TLB_SIZE; i++) {
@@ -64,8 +60,7 @@ static void tlb_check(const struct cpu *c)
     }
 }
 
-bool sim_check_now(const struct cpu *self)
-{
+bool sim_check_now(const struct cpu *self) {
     for (unsigned i = 0; i < sim_opt.cpus; i++) {
         const struct mach_cpu *m = &sim_cpus[i].mach;
         if (&sim_cpus[i] != self && m->state != SIM_CPU_IDLE && m->active == m->kernel)

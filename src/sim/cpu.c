@@ -17,10 +17,11 @@ static struct {
 static char log_text[1 << 16];
 static size_t log_size;
 
-bool sim_interrupt_pending(const struct mach_cpu *m) { return m->ipi || m->irq[0] || m->irq[1] || sim_now >= m->deadline; }
+bool sim_interrupt_pending(const struct mach_cpu *m) {
+    return m->ipi || m->irq[0] || m->irq[1] || sim_now >= m->deadline;
+}
 
-void sim_interrupts_deliver(struct cpu *c)
-{
+void sim_interrupts_deliver(struct cpu *c) {
     struct mach_cpu *m = &c->mach;
     assert(m->locks_held == 0);
     if (sim_now >= m->deadline) {
@@ -38,8 +39,7 @@ void sim_interrupts_deliver(struct cpu *c)
     }
 }
 
-bool arch_preempt_pending(void)
-{
+bool arch_preempt_pending(void) {
     if (!sim_running)
         return false;
     sim_point();
@@ -50,8 +50,7 @@ bool arch_preempt_pending(void)
     return __atomic_load_n(&c->hazard, __ATOMIC_RELAXED) != 0;
 }
 
-void arch_cpu_idle(void)
-{
+void arch_cpu_idle(void) {
     struct cpu *c = arch_cpu_self();
     assert(c->mach.locks_held == 0);
     sim_point();
@@ -65,8 +64,7 @@ void arch_cpu_idle(void)
     sim_interrupts_deliver(c);
 }
 
-void arch_ipi_send(unsigned cpu)
-{
+void arch_ipi_send(unsigned cpu) {
     sim_point();
     assert(cpu < sim_opt.cpus);
     if (sim_opt.no_ipi)
@@ -75,35 +73,30 @@ void arch_ipi_send(unsigned cpu)
     sim_sched_wake();
 }
 
-void arch_deadline_set(u64 tsc)
-{
+void arch_deadline_set(u64 tsc) {
     arch_cpu_self()->mach.deadline = tsc;
     if (sim_running && tsc != ~0ul)
         sim_sched_deadline(tsc);
 }
 
-static void line_deliver(unsigned gsi)
-{
+static void line_deliver(unsigned gsi) {
     sim_cpus[lines[gsi].cpu].mach.irq[gsi / 64] |= 1ul << (gsi % 64);
     sim_sched_wake();
 }
 
-void sim_irq(unsigned gsi)
-{
+void sim_irq(unsigned gsi) {
     if (lines[gsi].masked)
         lines[gsi].latched = true;
     else
         line_deliver(gsi);
 }
 
-void arch_irq_mask(unsigned gsi)
-{
+void arch_irq_mask(unsigned gsi) {
     sim_point();
     lines[gsi].masked = true;
 }
 
-void arch_irq_unmask(unsigned gsi)
-{
+void arch_irq_unmask(unsigned gsi) {
     sim_point();
     lines[gsi].masked = false;
     if (lines[gsi].latched) {
@@ -116,8 +109,7 @@ bool arch_irq_has_pin(unsigned gsi) { return gsi < 24; }
 bool arch_irq_default_level(unsigned gsi) { return gsi >= 16; }
 bool arch_irq_default_low(unsigned gsi) { return gsi >= 16; }
 
-void arch_irq_route(unsigned gsi, unsigned cpu, bool level, bool low, u32 *msi_addr, u32 *msi_data)
-{
+void arch_irq_route(unsigned gsi, unsigned cpu, bool level, bool low, u32 *msi_addr, u32 *msi_data) {
     (void)level, (void)low;
     assert(cpu < sim_opt.cpus && gsi < ABI_MAX_GSIS);
     lines[gsi].cpu = (u8)cpu;
@@ -132,19 +124,16 @@ void arch_fpu_load(const void *image) { memcpy(arch_cpu_self()->mach.fpu, image,
 void arch_fpu_enable(void) { arch_cpu_self()->mach.fpu_disabled = false; }
 void arch_fpu_disable(void) { arch_cpu_self()->mach.fpu_disabled = true; }
 
-void arch_bases_save(struct arch_bases *b)
-{
+void arch_bases_save(struct arch_bases *b) {
     *b = (struct arch_bases){arch_cpu_self()->mach.fs_base, arch_cpu_self()->mach.gs_base};
 }
 
-void arch_bases_load(const struct arch_bases *b)
-{
+void arch_bases_load(const struct arch_bases *b) {
     arch_cpu_self()->mach.fs_base = b->fs;
     arch_cpu_self()->mach.gs_base = b->gs;
 }
 
-void arch_putc(char c)
-{
+void arch_putc(char c) {
     if (sim_opt.verbose)
         putchar(c);
     if (log_size == sizeof(log_text)) { /* keep the newer half */
@@ -154,8 +143,7 @@ void arch_putc(char c)
     log_text[log_size++] = c;
 }
 
-void sim_log(const char *fmt, ...)
-{
+void sim_log(const char *fmt, ...) {
     char line[512];
     va_list ap;
     va_start(ap, fmt);
@@ -165,16 +153,14 @@ void sim_log(const char *fmt, ...)
         arch_putc(line[i]);
 }
 
-void sim_log_dump(void)
-{
+void sim_log_dump(void) {
     if (!sim_opt.verbose)
         fprintf(stderr, "%.*s", (int)log_size, log_text);
 }
 
 static const char *const state_names[] = {"off", "runs", "idle", "waits for a lock"};
 
-void sim_state_dump(void)
-{
+void sim_state_dump(void) {
     for (unsigned i = 0; i < sim_opt.cpus; i++) {
         const struct cpu *c = &sim_cpus[i];
         fprintf(stderr, "sim: cpu %u %s%s hazard %x ec %p cont %d ipi %d deadline %ld (now %lu)\n", i,
@@ -184,8 +170,7 @@ void sim_state_dump(void)
     sim_users_dump();
 }
 
-void arch_panic(const char *what, const char *file, int line)
-{
+void arch_panic(const char *what, const char *file, int line) {
     sim_log("panic on CPU %u: %s (%s:%d)\n", arch_cpu_self()->id, what, file, line);
     if (!sim_on_host)
         sim_stop(SIM_PANIC);

@@ -25,10 +25,10 @@ void sim_fiber_enter(struct sim_fiber *f);
 
 struct sim_fiber sim_main_fiber;
 
-struct sim_fiber *sim_fiber_create(size_t stack_size)
-{
+struct sim_fiber *sim_fiber_create(size_t stack_size) {
     struct sim_fiber *f = calloc(1, sizeof(*f));
-    char *m = mmap(NULL, stack_size + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *m =
+        mmap(NULL, stack_size + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (!f || m == MAP_FAILED || mprotect(m, PAGE_SIZE, PROT_NONE)) {
         perror("sim: no memory for a fiber");
@@ -40,8 +40,7 @@ struct sim_fiber *sim_fiber_create(size_t stack_size)
     return f;
 }
 
-void sim_fiber_prepare(struct sim_fiber *f, void (*entry)(u64), u64 arg)
-{
+void sim_fiber_prepare(struct sim_fiber *f, void (*entry)(u64), u64 arg) {
     stack_forget(f);
     /* What sim_stack_switch pops: r15 r14 r13 r12 rbx rbp and the return address. After it RSP is 16-byte aligned. */
     u64 *sp = (u64 *)(f->stack + f->size) - 9;
@@ -55,8 +54,7 @@ void sim_fiber_prepare(struct sim_fiber *f, void (*entry)(u64), u64 arg)
     f->arg = arg;
 }
 
-void sim_fiber_enter(struct sim_fiber *f)
-{
+void sim_fiber_enter(struct sim_fiber *f) {
 #ifdef __SANITIZE_ADDRESS__
     const void *bottom;
     size_t size;
@@ -70,8 +68,7 @@ void sim_fiber_enter(struct sim_fiber *f)
     abort();
 }
 
-void sim_fiber_switch(struct sim_fiber *from, struct sim_fiber *to)
-{
+void sim_fiber_switch(struct sim_fiber *from, struct sim_fiber *to) {
     switch_begin(from, to);
     sim_stack_switch(&from->sp, to->sp);
     switch_end(from, NULL, NULL);

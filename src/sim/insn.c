@@ -8,51 +8,60 @@
 static u64 dr[ABI_MAX_CPUS][8];
 
 /* AMD APM vol 3 appendix E "Obtaining Processor Information Via the CPUID Instruction". */
-struct cpuid_regs cpuid(u32 leaf, u32 sub)
-{
+struct cpuid_regs cpuid(u32 leaf, u32 sub) {
     u32 svm = sim_opt.no_svm ? 0 : 1u << 2;
     switch (leaf) {
-    case 0: return (struct cpuid_regs){0xd, 0x68747541, 0x444d4163, 0x69746e65}; /* AuthenticAMD */
-    case 1: return (struct cpuid_regs){0x00a20f10, 0, 1u << 26 | 1u << 27 | 1u << 21, 0x1780bfff};
-    case 0xd: return (struct cpuid_regs){sub ? 0 : 7, 576, 576, 0};
-    case 0x80000000: return (struct cpuid_regs){0x8000000a, 0, 0, 0};
-    case 0x80000001: return (struct cpuid_regs){0, 0, svm | 1, 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29};
-    case 0x80000008: return (struct cpuid_regs){40 | 48 << 8, 0, 0, 0};
+    case 0:
+        return (struct cpuid_regs){0xd, 0x68747541, 0x444d4163, 0x69746e65}; /* AuthenticAMD */
+    case 1:
+        return (struct cpuid_regs){0x00a20f10, 0, 1u << 26 | 1u << 27 | 1u << 21, 0x1780bfff};
+    case 0xd:
+        return (struct cpuid_regs){sub ? 0 : 7, 576, 576, 0};
+    case 0x80000000:
+        return (struct cpuid_regs){0x8000000a, 0, 0, 0};
+    case 0x80000001:
+        return (struct cpuid_regs){0, 0, svm | 1, 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29};
+    case 0x80000008:
+        return (struct cpuid_regs){40 | 48 << 8, 0, 0, 0};
     case 0x8000000a: /* revision 1, 8 ASIDs so that they run out often, NPT, NRIP save, FlushByAsid */
         return (struct cpuid_regs){1, 8, 0, 1u << 0 | 1u << 3 | 1u << 6};
-    default: return (struct cpuid_regs){0, 0, 0, 0};
+    default:
+        return (struct cpuid_regs){0, 0, 0, 0};
     }
 }
 
-static u64 *sim_msr(u32 msr)
-{
+static u64 *sim_msr(u32 msr) {
     struct mach_cpu *m = &arch_cpu_self()->mach;
     static u64 zero;
     switch (msr) {
-    case 0xc0000080: return &m->efer;
-    case 0xc0010117: return &m->vm_hsave;
-    case 0xc0000103: return &m->tsc_aux;
+    case 0xc0000080:
+        return &m->efer;
+    case 0xc0010117:
+        return &m->vm_hsave;
+    case 0xc0000103:
+        return &m->tsc_aux;
     case 0xc0010114: /* VM_CR: SVM not disabled */
     case 0xc0010015: /* HWCR */
     case 0x179:      /* MCG_CAP: no banks */
     case 0x17a:      /* MCG_STATUS */
     case 0x277:      /* PAT */
-    case 0xda0: zero = 0; return &zero;
-    default: arch_panic("access to an MSR that this CPU does not have", __FILE__, __LINE__);
+    case 0xda0:
+        zero = 0;
+        return &zero;
+    default:
+        arch_panic("access to an MSR that this CPU does not have", __FILE__, __LINE__);
     }
 }
 u64 rdmsr(u32 msr) { return *sim_msr(msr); }
 void wrmsr(u32 msr, u64 v) { *sim_msr(msr) = v; }
 u64 rdtsc(void) { return sim_now; }
 
-u64 xgetbv(u32 reg)
-{
+u64 xgetbv(u32 reg) {
     assert(reg == 0);
     return arch_cpu_self()->mach.xcr0;
 }
 
-void xsetbv(u32 reg, u64 v)
-{
+void xsetbv(u32 reg, u64 v) {
     assert(reg == 0 && (v & 1) && !(v & ~7ul) && (v & 6) != 4); /* else #GP in ring 0 */
     arch_cpu_self()->mach.xcr0 = v;
 }

@@ -4,7 +4,7 @@
 #include "sim/fiber.h"
 #include "sim/sim.h"
 
-#define SIM_TSC_KHZ     10000u
+#define SIM_TSC_KHZ      10000u
 #define SIM_KERNEL_STACK 0x40000u
 #define SIM_USER_STACK   0x20000u
 

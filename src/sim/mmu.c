@@ -34,8 +34,7 @@
 static struct pd *pds[MAX_PDS];
 static unsigned pd_slots;
 
-__attribute__((constructor)) static void arena_map(void)
-{
+__attribute__((constructor)) static void arena_map(void) {
     void *m = mmap((void *)SIM_ARENA_BASE, SIM_ARENA_SIZE, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (m != (void *)SIM_ARENA_BASE) {
@@ -44,8 +43,7 @@ __attribute__((constructor)) static void arena_map(void)
     }
 }
 
-void arch_mem_poison(void *p, size_t size)
-{
+void arch_mem_poison(void *p, size_t size) {
 #ifdef __SANITIZE_ADDRESS__
     __asan_poison_memory_region(p, size);
 #endif
@@ -53,8 +51,7 @@ void arch_mem_poison(void *p, size_t size)
     sim_user_forget(p);
 }
 
-void arch_mem_unpoison(void *p, size_t size)
-{
+void arch_mem_unpoison(void *p, size_t size) {
 #ifdef __SANITIZE_ADDRESS__
     __asan_unpoison_memory_region(p, size);
 #endif
@@ -64,16 +61,14 @@ void arch_mem_unpoison(void *p, size_t size)
 
 void *sim_phys(paddr_t pa) { return pa.v < sim_opt.ram ? arch_phys_ptr(pa) : NULL; }
 
-void sim_tlb_flush(struct mach_cpu *m)
-{
+void sim_tlb_flush(struct mach_cpu *m) {
     if (!sim_opt.no_flush)
         memset(m->tlb, 0, sizeof(m->tlb));
 }
 
 /* Fills *e from the tables at `root`. False where the walk ends early. Rights of all levels are intersected; accessed and dirty
  * bits are set as a processor does. */
-static bool walk(u64 root, u64 page, unsigned access, struct sim_tlb_entry *e)
-{
+static bool walk(u64 root, u64 page, unsigned access, struct sim_tlb_entry *e) {
     u64 table = root, all = PTE_RW | PTE_US, nx = 0;
     for (int level = 3; level >= 0; level--) {
         u64 *pte = (u64 *)arch_phys_ptr(PADDR(table)) + (page >> (9 * level) & 511);
@@ -99,9 +94,9 @@ static bool walk(u64 root, u64 page, unsigned access, struct sim_tlb_entry *e)
     return false;
 }
 
-u64 sim_mmu_translate(struct cpu *c, u64 va, unsigned access, paddr_t *pa)
-{
-    u64 page = va >> PAGE_SHIFT, fault = 1ul << 31 | 4 | (access == PERM_MEM_W ? 2 : 0) | (access == PERM_MEM_X ? 0x10 : 0);
+u64 sim_mmu_translate(struct cpu *c, u64 va, unsigned access, paddr_t *pa) {
+    u64 page = va >> PAGE_SHIFT,
+        fault = 1ul << 31 | 4 | (access == PERM_MEM_W ? 2 : 0) | (access == PERM_MEM_X ? 0x10 : 0);
     struct sim_tlb_entry *e = &c->mach.tlb[(page ^ page >> 6) % SIM_TLB_SIZE], fresh = {.page = page + 1};
     if (va >= 1ul << 47)
         return fault;
@@ -117,14 +112,12 @@ u64 sim_mmu_translate(struct cpu *c, u64 va, unsigned access, paddr_t *pa)
     return 0;
 }
 
-void arch_tlb_flush(void)
-{
+void arch_tlb_flush(void) {
     sim_point();
     sim_tlb_flush(&arch_cpu_self()->mach);
 }
 
-enum abi_status arch_space_init(struct pd *pd)
-{
+enum abi_status arch_space_init(struct pd *pd) {
     if (!pd->host.root.v) {
         void *root = kmem_pages_alloc(&pd->account, 0);
         if (!root)
@@ -142,8 +135,7 @@ enum abi_status arch_space_init(struct pd *pd)
     return NOVA_SUCCESS;
 }
 
-void arch_space_fini(struct pd *pd)
-{
+void arch_space_fini(struct pd *pd) {
     for (unsigned i = 0; i < sim_opt.cpus; i++)
         assert(sim_cpus[i].space != pd); /* its tables go now; ring 0 would have to walk them */
     for (unsigned i = 0; i < pd_slots; i++)
@@ -154,15 +146,13 @@ void arch_space_fini(struct pd *pd)
     pd->pio_bitmap = NULL;
 }
 
-void sim_pds_each(void (*f)(struct pd *))
-{
+void sim_pds_each(void (*f)(struct pd *)) {
     for (unsigned i = 0; i < pd_slots; i++)
         if (pds[i])
             f(pds[i]);
 }
 
-void arch_space_load(struct pd *pd)
-{
+void arch_space_load(struct pd *pd) {
     struct cpu *c = arch_cpu_self();
     if (c->space == pd)
         return;
@@ -171,8 +161,7 @@ void arch_space_load(struct pd *pd)
     sim_tlb_flush(&c->mach);
 }
 
-enum abi_status arch_space_ports(struct pd *pd, unsigned first, unsigned count, bool allow)
-{
+enum abi_status arch_space_ports(struct pd *pd, unsigned first, unsigned count, bool allow) {
     if (!pd->pio_bitmap) {
         if (!allow)
             return NOVA_SUCCESS;

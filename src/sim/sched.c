@@ -11,22 +11,24 @@ bool sim_running;
 static struct {
     u64 rng[3]; /* one per enum sim_stream */
     u64 hash;
-    u64 steps;  /* points used up before the current allotment */
+    u64 steps; /* points used up before the current allotment */
     i64 allotted;
     struct cpu *self;
     enum sim_result result;
     bool pct;
-    unsigned density;     /* random: mean points between decisions */
-    i64 low;              /* PCT: next priority below all others */
-    u64 window_end;       /* PCT: steps */
-    u64 change[8];        /* PCT: steps at which the running CPU falls to the end */
+    unsigned density; /* random: mean points between decisions */
+    i64 low;          /* PCT: next priority below all others */
+    u64 window_end;   /* PCT: steps */
+    u64 change[8];    /* PCT: steps at which the running CPU falls to the end */
     unsigned changes;
 } s = {.self = sim_cpus};
 
-#define PCT_WINDOW   3000u
-#define RELAX_LIMIT  1000000u
+#define PCT_WINDOW  3000u
+#define RELAX_LIMIT 1000000u
 
-struct cpu *arch_cpu_self(void) { return s.self; }
+struct cpu *arch_cpu_self(void) {
+    return s.self;
+}
 u64 arch_clock(void) { return sim_now; }
 u64 sim_clock(void) { return sim_now; }
 u64 sim_hash(void) { return s.hash; }
@@ -34,16 +36,14 @@ u64 sim_hash(void) { return s.hash; }
 void sim_hash_mix(u64 v) { s.hash = (s.hash ^ v) * 0x100000001b3ul ^ (s.hash >> 29); }
 
 /* splitmix64 (Steele, Lea, Flood 2014). */
-static u64 rng_next(u64 *state)
-{
+static u64 rng_next(u64 *state) {
     u64 z = (*state += 0x9e3779b97f4a7c15ul);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ul;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebul;
     return z ^ (z >> 31);
 }
 
-u32 sim_choose(enum sim_stream stream, u32 n)
-{
+u32 sim_choose(enum sim_stream stream, u32 n) {
     if (n < 2)
         return 0;
     u32 r = (u32)(((rng_next(&s.rng[stream]) >> 32) * n) >> 32);
@@ -53,19 +53,21 @@ u32 sim_choose(enum sim_stream stream, u32 n)
 
 static u64 steps_now(void) { return s.steps + (u64)(s.allotted - sim_fuel); }
 
-static bool cpu_can_run(const struct mach_cpu *m)
-{
+static bool cpu_can_run(const struct mach_cpu *m) {
     switch (m->state) {
-    case SIM_CPU_RUN: return true;
-    case SIM_CPU_IDLE: return sim_interrupt_pending(m);
-    case SIM_CPU_LOCK: return m->wait_lock->owner == 0;
-    case SIM_CPU_OFF: break;
+    case SIM_CPU_RUN:
+        return true;
+    case SIM_CPU_IDLE:
+        return sim_interrupt_pending(m);
+    case SIM_CPU_LOCK:
+        return m->wait_lock->owner == 0;
+    case SIM_CPU_OFF:
+        break;
     }
     return false;
 }
 
-static u64 deadline_min(void)
-{
+static u64 deadline_min(void) {
     u64 min = ~0ul;
     for (unsigned i = 0; i < sim_opt.cpus; i++)
         min = min_u64(min, sim_cpus[i].mach.deadline);
@@ -73,8 +75,7 @@ static u64 deadline_min(void)
 }
 
 /* How long the chosen CPU goes on without being asked. */
-static void refuel(void)
-{
+static void refuel(void) {
     s.steps = steps_now();
     u64 fuel;
     if (s.pct) {
@@ -92,8 +93,7 @@ static void refuel(void)
     s.allotted = sim_fuel = (i64)min_u64(fuel, 1u << 20);
 }
 
-static void pct_window(void)
-{
+static void pct_window(void) {
     for (unsigned i = 0; i < sim_opt.cpus; i++)
         sim_cpus[i].mach.prio = 1 + sim_choose(SIM_SCHEDULE, 1u << 16);
     s.low = 0;
@@ -102,8 +102,7 @@ static void pct_window(void)
         s.change[i] = s.steps + sim_choose(SIM_SCHEDULE, PCT_WINDOW);
 }
 
-static void pct_advance(void)
-{
+static void pct_advance(void) {
     s.steps = steps_now();
     s.allotted = sim_fuel = 0;
     for (unsigned i = 0; i < s.changes; i++)
@@ -115,8 +114,7 @@ static void pct_advance(void)
         pct_window();
 }
 
-static struct cpu *choose(struct cpu *const *can, unsigned n)
-{
+static struct cpu *choose(struct cpu *const *can, unsigned n) {
     if (!s.pct)
         return can[sim_choose(SIM_SCHEDULE, n)];
     struct cpu *best = can[0];
@@ -127,8 +125,7 @@ static struct cpu *choose(struct cpu *const *can, unsigned n)
 }
 
 /* The next CPU; `others`: not this one, if it can be avoided. Time jumps when all wait. */
-static struct cpu *pick(bool others)
-{
+static struct cpu *pick(bool others) {
     for (;;) {
         struct cpu *can[ABI_MAX_CPUS];
         unsigned n = 0;
@@ -150,8 +147,7 @@ static struct cpu *pick(bool others)
     }
 }
 
-static void go_on(bool others)
-{
+static void go_on(bool others) {
     if (s.pct)
         pct_advance();
     struct cpu *next = pick(others), *prev = s.self;
@@ -165,8 +161,7 @@ static void go_on(bool others)
     sim_fiber_switch(prev->mach.active, next->mach.active);
 }
 
-void sim_point_slow(void)
-{
+void sim_point_slow(void) {
     if (!sim_running) {
         sim_fuel = INT64_MAX;
         return;
@@ -177,16 +172,14 @@ void sim_point_slow(void)
 
 void sim_sched_wait(void) { go_on(false); }
 
-void sim_sched_wake(void)
-{
+void sim_sched_wake(void) {
     if (!s.pct || !sim_running)
         return;
     s.steps = steps_now();
     s.allotted = sim_fuel = 0;
 }
 
-void sim_sched_deadline(u64 tsc)
-{
+void sim_sched_deadline(u64 tsc) {
     u64 fuel = tsc > sim_now ? (tsc - sim_now) / SIM_POINT_TICKS : 0;
     if ((i64)fuel >= sim_fuel || sim_fuel < 0)
         return;
@@ -194,8 +187,7 @@ void sim_sched_deadline(u64 tsc)
     s.allotted = sim_fuel = (i64)fuel;
 }
 
-void arch_cpu_relax(void)
-{
+void arch_cpu_relax(void) {
     if (!sim_running)
         return;
     struct mach_cpu *m = &s.self->mach;
@@ -206,8 +198,7 @@ void arch_cpu_relax(void)
     go_on(true);
 }
 
-void spin_lock(struct spinlock *l)
-{
+void spin_lock(struct spinlock *l) {
     sim_point();
     struct cpu *c = s.self;
     if (l->owner == c->id + 1)
@@ -223,8 +214,7 @@ void spin_lock(struct spinlock *l)
     c->mach.locks_held++;
 }
 
-bool spin_trylock(struct spinlock *l)
-{
+bool spin_trylock(struct spinlock *l) {
     sim_point();
     if (l->owner)
         return false;
@@ -233,8 +223,7 @@ bool spin_trylock(struct spinlock *l)
     return true;
 }
 
-void spin_unlock(struct spinlock *l)
-{
+void spin_unlock(struct spinlock *l) {
     if (l->owner != s.self->id + 1)
         arch_panic("spin_unlock: not held by this CPU", __FILE__, __LINE__);
     l->owner = 0;
@@ -245,8 +234,7 @@ void spin_unlock(struct spinlock *l)
 
 bool spin_held(const struct spinlock *l) { return l->owner == s.self->id + 1; }
 
-void sim_sched_init(void)
-{
+void sim_sched_init(void) {
     for (unsigned i = 0; i < ARRAY_SIZE(s.rng); i++)
         s.rng[i] = sim_opt.seed * 0x2545f4914f6cdd1dul + i * 0x632be59bd9b4e019ul;
     s.hash = 0xcbf29ce484222325ul;
@@ -261,8 +249,7 @@ void sim_sched_init(void)
         pct_window();
 }
 
-void sim_stop(enum sim_result r)
-{
+void sim_stop(enum sim_result r) {
     s.result = r;
     sim_running = false;
     sim_fuel = INT64_MAX;
@@ -270,8 +257,7 @@ void sim_stop(enum sim_result r)
     __builtin_unreachable();
 }
 
-enum sim_result sim_sched_run(void)
-{
+enum sim_result sim_sched_run(void) {
     sim_running = true;
     sim_fiber_switch(&sim_main_fiber, sim_cpus[0].mach.active);
     return s.result;

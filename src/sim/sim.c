@@ -24,13 +24,12 @@ static struct boot_range holes[1];
 static struct boot_module module;
 static struct boot_cpu boot_cpus[ABI_MAX_CPUS];
 
-#define IMAGE_BASE   0x200000ul /* root's boot module, and its command line a page above */
-#define IMAGE_PAGES  4ul
-#define POOL_BASE    0x400000ul
+#define IMAGE_BASE  0x200000ul /* root's boot module, and its command line a page above */
+#define IMAGE_PAGES 4ul
+#define POOL_BASE   0x400000ul
 
 /* Memory from bottom to top: RAM with the module, the kernel's pool, RAM. */
-static void machine_describe(struct boot_info *b)
-{
+static void machine_describe(struct boot_info *b) {
     u64 pool = sim_opt.pool ? sim_opt.pool : max_u64(4ul << 20, sim_opt.ram / 64);
     char *line = arch_phys_ptr(PADDR(IMAGE_BASE + IMAGE_PAGES * PAGE_SIZE));
     strcpy(line, "root.elf");
@@ -43,22 +42,31 @@ static void machine_describe(struct boot_info *b)
     for (unsigned i = 0; i < sim_opt.cpus; i++)
         boot_cpus[i] = (struct boot_cpu){.core = (u8)i, .acpi_id = (u8)i};
     *b = (struct boot_info){
-        .ranges = ranges, .range_count = ARRAY_SIZE(ranges), .holes = holes, .hole_count = ARRAY_SIZE(holes),
-        .modules = &module, .module_count = 1, .cpus = boot_cpus, .cpu_count = sim_opt.cpus,
-        .cmdline = sim_opt.cmdline ? sim_opt.cmdline : "", .gsi_count = 32, .features = arch_vcpu_features(),
-        .tsc_khz = SIM_TSC_KHZ, .phys_bits = 40, .pool_base = PADDR(POOL_BASE), .pool_size = pool,
+        .ranges = ranges,
+        .range_count = ARRAY_SIZE(ranges),
+        .holes = holes,
+        .hole_count = ARRAY_SIZE(holes),
+        .modules = &module,
+        .module_count = 1,
+        .cpus = boot_cpus,
+        .cpu_count = sim_opt.cpus,
+        .cmdline = sim_opt.cmdline ? sim_opt.cmdline : "",
+        .gsi_count = 32,
+        .features = arch_vcpu_features(),
+        .tsc_khz = SIM_TSC_KHZ,
+        .phys_bits = 40,
+        .pool_base = PADDR(POOL_BASE),
+        .pool_size = pool,
     };
 }
 
-static void boot_wait(const bool *flag)
-{
+static void boot_wait(const bool *flag) {
     while (!*flag)
         arch_cpu_relax();
 }
 
 /* The other CPUs' structures are ours, with the machine half that runs already: core's state of them moves in. */
-static void cpus_adopt(void)
-{
+static void cpus_adopt(void) {
     for (unsigned i = 1; i < sim_opt.cpus; i++) {
         struct mach_cpu mach = sim_cpus[i].mach;
         sim_cpus[i] = *cpus[i];
@@ -67,8 +75,7 @@ static void cpus_adopt(void)
     }
 }
 
-static void boot_main(struct cpu *c)
-{
+static void boot_main(struct cpu *c) {
     static struct boot_info info;
     static bool core_up;
     if (c->id == 0) {
@@ -94,8 +101,7 @@ static void boot_main(struct cpu *c)
 }
 
 /* A CPU's kernel fiber: what the entry and exit code of ring 0 does. */
-static void cpu_main(u64 id)
-{
+static void cpu_main(u64 id) {
     struct cpu *c = &sim_cpus[id];
     boot_main(c);
     struct ec *ec = core_resume(c);
@@ -115,16 +121,14 @@ static void cpu_main(u64 id)
     }
 }
 
-static const char *const result_names[] = {"ok", "expectation failed", "kernel panic", "deadlock: no CPU can ever run again",
-                                           "step budget used up: livelock?"};
+static const char *const result_names[] = {"ok", "expectation failed", "kernel panic",
+                                           "deadlock: no CPU can ever run again", "step budget used up: livelock?"};
 
-void sim_replay_print(void)
-{
+void sim_replay_print(void) {
     fprintf(stderr, "replay: SEED=%lu CPUS=%u %s\n", sim_opt.seed, sim_opt.cpus, program_invocation_name);
 }
 
-enum sim_result sim_run(const struct sim_options *o)
-{
+enum sim_result sim_run(const struct sim_options *o) {
     sim_opt = *o;
     sim_opt.cpus = o->cpus ? o->cpus : 4;
     sim_opt.ram = o->ram ? o->ram : 64ul << 20;
@@ -135,8 +139,13 @@ enum sim_result sim_run(const struct sim_options *o)
     for (unsigned i = 0; i < sim_opt.cpus; i++) {
         struct cpu *c = &sim_cpus[i];
         c->id = i;
-        c->mach = (struct mach_cpu){.state = SIM_CPU_RUN, .deadline = ~0ul, .fpu_disabled = true, .gif = true, .xcr0 = 7,
-                                    .prio = c->mach.prio, .kernel = sim_fiber_create(SIM_KERNEL_STACK)};
+        c->mach = (struct mach_cpu){.state = SIM_CPU_RUN,
+                                    .deadline = ~0ul,
+                                    .fpu_disabled = true,
+                                    .gif = true,
+                                    .xcr0 = 7,
+                                    .prio = c->mach.prio,
+                                    .kernel = sim_fiber_create(SIM_KERNEL_STACK)};
         c->mach.active = c->mach.kernel;
         sim_fiber_prepare(c->mach.kernel, cpu_main, i);
     }
@@ -152,7 +161,8 @@ enum sim_result sim_run(const struct sim_options *o)
         sim_log_dump();
         if (r == SIM_DEADLOCK || r == SIM_BUDGET)
             sim_state_dump();
-        fprintf(stderr, "sim: %s; seed %lu, %u CPUs, trace %016lx\n", result_names[r], sim_opt.seed, sim_opt.cpus, sim_hash());
+        fprintf(stderr, "sim: %s; seed %lu, %u CPUs, trace %016lx\n", result_names[r], sim_opt.seed, sim_opt.cpus,
+                sim_hash());
         sim_replay_print();
     }
     return r;
@@ -160,8 +170,7 @@ enum sim_result sim_run(const struct sim_options *o)
 
 void sim_done(void) { sim_stop(SIM_OK); }
 
-void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 b)
-{
+void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 b) {
     sim_failures++;
     sim_log("sim: expected %s (%s:%d): %lx, %lx\n", what, file, line, a, b);
 }
@@ -169,15 +178,13 @@ void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 
 void sim_fail_alloc(u64 n) { kmem_fail_at = n; }
 bool sim_cpu_is_idle(unsigned cpu) { return sim_cpus[cpu].mach.state == SIM_CPU_IDLE; }
 
-static u64 env_number(const char *name, u64 otherwise)
-{
+static u64 env_number(const char *name, u64 otherwise) {
     const char *v = getenv(name);
     return v && *v ? strtoul(v, NULL, 0) : otherwise;
 }
 
 /* One run in a child. Its output is shown only if `show`. */
-static int run_child(const struct sim_options *o, u64 seed, bool show)
-{
+static int run_child(const struct sim_options *o, u64 seed, bool show) {
     fflush(NULL);
     pid_t pid = fork();
     if (pid < 0) {
@@ -199,8 +206,7 @@ static int run_child(const struct sim_options *o, u64 seed, bool show)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum sim_result expected)
-{
+unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum sim_result expected) {
     struct sim_options mine = *o;
     unsigned bad = 0;
     mine.cpus = (unsigned)env_number("CPUS", o->cpus ? o->cpus : 4);
@@ -222,8 +228,7 @@ unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum 
     return bad;
 }
 
-unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result)
-{
+unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result) {
     unsigned n = 0;
     for (unsigned i = 0; i < count; i++)
         n += run_child(o, first + i, false) == (int)result;

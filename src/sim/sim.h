@@ -24,19 +24,19 @@ enum sim_sched {
 struct sim_options {
     unsigned cpus; /* 1..64; 0: 4 */
     u64 seed;
-    u64 ram;       /* bytes; 0: 64 MiB */
-    u64 pool;      /* kernel memory; 0: as on hardware, max(4 MiB, 1/64 of RAM) */
+    u64 ram;  /* bytes; 0: 64 MiB */
+    u64 pool; /* kernel memory; 0: as on hardware, max(4 MiB, 1/64 of RAM) */
     void (*root)(u64 cpu);
     const char *cmdline; /* kernel's */
     enum sim_sched sched;
     unsigned depth;
     unsigned check_every; /* sim_check at every Nth return to user mode; 0: at the end only */
-    u64 steps;      /* budget of scheduling points; 0: 50 million */
-    bool no_svm;    /* CPUs without AMD-V */
-    bool no_flush;  /* mutant: TLB flushes do nothing, to prove that the model notices */
-    bool no_ipi;    /* mutant: IPIs are lost */
-    bool verbose;   /* kernel log to stdout as it comes */
-    void (*end)(void); /* on the host stack after the run: asserts over kernel state */
+    u64 steps;            /* budget of scheduling points; 0: 50 million */
+    bool no_svm;          /* CPUs without AMD-V */
+    bool no_flush;        /* mutant: TLB flushes do nothing, to prove that the model notices */
+    bool no_ipi;          /* mutant: IPIs are lost */
+    bool verbose;         /* kernel log to stdout as it comes */
+    void (*end)(void);    /* on the host stack after the run: asserts over kernel state */
 };
 enum sim_result { SIM_OK, SIM_FAILED /* sim_expect */, SIM_PANIC, SIM_DEADLOCK, SIM_BUDGET };
 
@@ -56,7 +56,7 @@ enum sim_stream { SIM_SCHEDULE, SIM_WORKLOAD, SIM_FAULT };
 u32 sim_choose(enum sim_stream s, u32 n);
 _Noreturn void sim_done(void); /* ends the run; successful if no expectation failed */
 /* Records a failure and goes on; usable on any stack. */
-#define sim_expect(x)          ((x) ? (void)0 : sim_expect_failed(#x, __FILE__, __LINE__, 0, 0))
+#define sim_expect(x) ((x) ? (void)0 : sim_expect_failed(#x, __FILE__, __LINE__, 0, 0))
 #define sim_expect_eq(a, b)                                                                                            \
     ({                                                                                                                 \
         u64 va_ = (u64)(a), vb_ = (u64)(b);                                                                            \
@@ -107,24 +107,24 @@ bool sim_cpu_is_idle(unsigned cpu);
 
 /* --- guests: a program is an array of these; RIP of the vCPU is the address of its next element --- */
 enum sim_guest_op {
-    SIM_G_CPUID,  /* exits */
+    SIM_G_CPUID, /* exits */
     SIM_G_HLT,
-    SIM_G_IO,     /* a = port, b = 1: in; size of 1 */
-    SIM_G_RDMSR,  /* a = MSR */
+    SIM_G_IO,    /* a = port, b = 1: in; size of 1 */
+    SIM_G_RDMSR, /* a = MSR */
     SIM_G_WRMSR,
     SIM_G_VMMCALL,
-    SIM_G_READ,   /* guest-physical a, 8 bytes -> RAX; nested fault when not mapped */
-    SIM_G_WRITE,  /* RAX -> guest-physical a */
-    SIM_G_FETCH,  /* executes at guest-physical a: only the permission counts */
-    SIM_G_SET,    /* RAX = a */
-    SIM_G_ADD,    /* RAX += a */
+    SIM_G_READ,  /* guest-physical a, 8 bytes -> RAX; nested fault when not mapped */
+    SIM_G_WRITE, /* RAX -> guest-physical a */
+    SIM_G_FETCH, /* executes at guest-physical a: only the permission counts */
+    SIM_G_SET,   /* RAX = a */
+    SIM_G_ADD,   /* RAX += a */
     SIM_G_CLI,
     SIM_G_STI,
     SIM_G_SPIN,   /* jumps to itself until an interrupt is injected */
     SIM_G_JUMP,   /* RIP = a */
     SIM_G_TRIPLE, /* triple fault: shutdown */
     SIM_G_FPU,    /* fpu register 0 = a */
-    SIM_G_IRET,   /* back from the interrupt: RIP = RBX, IF set. An accepted event left its vector in RCX, the old RIP in RBX
+    SIM_G_IRET, /* back from the interrupt: RIP = RBX, IF set. An accepted event left its vector in RCX, the old RIP in RBX
                      and went on at RIP = RDX with IF clear. */
 };
 struct sim_guest_step {

@@ -37,8 +37,7 @@ u32 rdpkru(void) { return 0; }
 void wrpkru(u32 v) { (void)v; }
 
 /* 15.5.1 "Basic Operation", consistency checks; 15.20 "Event Injection". */
-static bool state_valid(const struct vmcb *v)
-{
+static bool state_valid(const struct vmcb *v) {
     bool paged = v->cr0 & CR0_PG, longmode = v->efer & EFER_LME;
     unsigned type = SVM_EVENT_TYPE(v->eventinj), vector = SVM_EVENT_VECTOR(v->eventinj);
     if (!(v->efer & EFER_SVME) || v->efer & EFER_MBZ)
@@ -60,16 +59,14 @@ static bool state_valid(const struct vmcb *v)
     return type != 1 && type <= 4 && !(type == SVM_EVENT_EXC && (vector > 31 || vector == 2));
 }
 
-static void guest_tlb_control(struct mach_cpu *m, const struct vmcb *v)
-{
-    for (unsigned i = 0; i < SIM_TLB_SIZE; i++)
+static void guest_tlb_control(struct mach_cpu *m, const struct vmcb *v) {
+    for (unsigned i = 0; i < SIM_TLB_SIZE && !sim_opt.no_flush; i++)
         if (v->tlb_control == SVM_TLB_FLUSH_ALL || ((v->tlb_control & 3) == 3 && m->guest_tlb[i].tag == v->asid))
             m->guest_tlb[i].page = 0;
 }
 
 /* 15.25.5 "Nested Table Walk": user accesses, NX honoured. Fills *e; false: exitinfo of the fault is set. */
-static bool nested_walk(struct vmcb *v, u64 gpa, unsigned access, struct sim_tlb_entry *e)
-{
+static bool nested_walk(struct vmcb *v, u64 gpa, unsigned access, struct sim_tlb_entry *e) {
     u64 page = gpa >> PAGE_SHIFT, table = v->n_cr3, all = PTE_RW | PTE_US, nx = 0;
     v->exitinfo1 = NPF_FINAL | PTE_US | (access == PERM_MEM_W ? 2 : 0) | (access == PERM_MEM_X ? 0x10 : 0);
     v->exitinfo2 = gpa;
@@ -92,8 +89,7 @@ static bool nested_walk(struct vmcb *v, u64 gpa, unsigned access, struct sim_tlb
 }
 
 /* Host pointer to guest-physical memory, or NULL: nested page fault. */
-static void *guest_ptr(struct mach_cpu *m, struct vmcb *v, u64 gpa, unsigned access)
-{
+static void *guest_ptr(struct mach_cpu *m, struct vmcb *v, u64 gpa, unsigned access) {
     static u64 nowhere;
     u64 page = gpa >> PAGE_SHIFT;
     struct sim_tlb_entry *e = &m->guest_tlb[(page ^ v->asid * 7) % SIM_TLB_SIZE], fresh;
@@ -110,14 +106,16 @@ static void *guest_ptr(struct mach_cpu *m, struct vmcb *v, u64 gpa, unsigned acc
 
 static bool bit_test(u64 map_pa, u64 bit) { return ((u8 *)arch_phys_ptr(PADDR(map_pa)))[bit / 8] >> (bit % 8) & 1; }
 
-static bool msr_intercepted(const struct vmcb *v, u32 msr, bool write)
-{ /* 15.11 "MSR Intercepts": two bits an MSR, three ranges of 2 KiB */
-    u32 base = msr < 0x2000 ? 0 : (msr & ~0x1fffu) == 0xc0000000 ? 0x800 : (msr & ~0x1fffu) == 0xc0010000 ? 0x1000 : ~0u;
+static bool msr_intercepted(const struct vmcb *v, u32 msr,
+                            bool write) { /* 15.11 "MSR Intercepts": two bits an MSR, three ranges of 2 KiB */
+    u32 base = msr < 0x2000                     ? 0
+               : (msr & ~0x1fffu) == 0xc0000000 ? 0x800
+               : (msr & ~0x1fffu) == 0xc0010000 ? 0x1000
+                                                : ~0u;
     return base == ~0u || bit_test(v->msrpm, base * 8ul + 2 * (msr & 0x1fff) + write);
 }
 
-static u64 guest_io(struct vmcb *v, const struct sim_guest_step *s, u64 next)
-{
+static u64 guest_io(struct vmcb *v, const struct sim_guest_step *s, u64 next) {
     if (!(v->misc1 >> 27 & 1) || !bit_test(v->iopm, s->a & 0xffff)) {
         if (s->b)
             v->rax |= 0xff;
@@ -128,8 +126,7 @@ static u64 guest_io(struct vmcb *v, const struct sim_guest_step *s, u64 next)
     return SVM_EXIT_IO;
 }
 
-static void event_deliver(struct vmcb *v, struct uregs *r, unsigned vector)
-{
+static void event_deliver(struct vmcb *v, struct uregs *r, unsigned vector) {
     r->rcx = vector;
     r->rbx = v->rip;
     v->rip = r->rdx;
@@ -140,18 +137,25 @@ static void event_deliver(struct vmcb *v, struct uregs *r, unsigned vector)
 static u64 intercepted(u32 mask, unsigned bit, u64 code) { return mask >> bit & 1 ? code : EXIT_NONE; }
 
 /* One step; the exit code, or EXIT_NONE. RIP moves on only when the step completes. */
-static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r)
-{
+static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
     if (v->rip < (u64)__executable_start || v->rip >= (u64)end)
         return EXIT_SHUTDOWN; /* nothing to fetch, no handler for it either */
     const struct sim_guest_step *s = (const struct sim_guest_step *)v->rip;
     u64 next = v->rip + sizeof(*s), *p, code = EXIT_NONE;
     v->nrip = next;
     switch ((enum sim_guest_op)s->op) {
-    case SIM_G_CPUID: code = intercepted(v->misc1, 18, EXIT_CPUID); break;
-    case SIM_G_HLT: code = intercepted(v->misc1, 24, EXIT_HLT); break;
-    case SIM_G_VMMCALL: code = intercepted(v->misc2, 1, EXIT_VMMCALL); break;
-    case SIM_G_IO: code = guest_io(v, s, next); break;
+    case SIM_G_CPUID:
+        code = intercepted(v->misc1, 18, EXIT_CPUID);
+        break;
+    case SIM_G_HLT:
+        code = intercepted(v->misc1, 24, EXIT_HLT);
+        break;
+    case SIM_G_VMMCALL:
+        code = intercepted(v->misc2, 1, EXIT_VMMCALL);
+        break;
+    case SIM_G_IO:
+        code = guest_io(v, s, next);
+        break;
     case SIM_G_RDMSR:
     case SIM_G_WRMSR:
         v->exitinfo1 = s->op == SIM_G_WRMSR;
@@ -169,14 +173,28 @@ static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r)
         else if (s->op == SIM_G_WRITE)
             *p = v->rax;
         break;
-    case SIM_G_SET: v->rax = s->a; break;
-    case SIM_G_ADD: v->rax += s->a; break;
-    case SIM_G_CLI: v->rflags &= ~RFLAGS_IF; break;
-    case SIM_G_STI: v->rflags |= RFLAGS_IF; break;
-    case SIM_G_SPIN: return EXIT_NONE;
-    case SIM_G_JUMP: next = s->a; break;
-    case SIM_G_TRIPLE: return EXIT_SHUTDOWN;
-    case SIM_G_FPU: m->fpu[0] = s->a; break;
+    case SIM_G_SET:
+        v->rax = s->a;
+        break;
+    case SIM_G_ADD:
+        v->rax += s->a;
+        break;
+    case SIM_G_CLI:
+        v->rflags &= ~RFLAGS_IF;
+        break;
+    case SIM_G_STI:
+        v->rflags |= RFLAGS_IF;
+        break;
+    case SIM_G_SPIN:
+        return EXIT_NONE;
+    case SIM_G_JUMP:
+        next = s->a;
+        break;
+    case SIM_G_TRIPLE:
+        return EXIT_SHUTDOWN;
+    case SIM_G_FPU:
+        m->fpu[0] = s->a;
+        break;
     case SIM_G_IRET:
         next = r->rbx;
         v->rflags |= RFLAGS_IF;
@@ -187,8 +205,7 @@ static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r)
     return code;
 }
 
-static u64 guest_run(struct mach_cpu *m, struct vmcb *v, struct uregs *r)
-{
+static u64 guest_run(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
     guest_tlb_control(m, v);
     if (v->eventinj & SVM_EVENT_VALID) {
         v->eventinj &= ~SVM_EVENT_VALID;
@@ -212,8 +229,7 @@ static u64 guest_run(struct mach_cpu *m, struct vmcb *v, struct uregs *r)
     }
 }
 
-void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs)
-{
+void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     struct mach_cpu *m = &arch_cpu_self()->mach;
     struct vmcb *v = sim_phys(PADDR(guest_vmcb_pa));
     assert(m->efer & EFER_SVME && m->vm_hsave && !(m->vm_hsave & PAGE_MASK) && !m->gif && m->locks_held == 0);

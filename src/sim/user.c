@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TOKEN_BASE  0x600000000000ul
-#define HASH_SIZE   1024
-#define SPINNER     256 /* user steps in a row after which a thread counts as waiting for another CPU (PCT) */
+#define TOKEN_BASE 0x600000000000ul
+#define HASH_SIZE  1024
+#define SPINNER    256 /* user steps in a row after which a thread counts as waiting for another CPU (PCT) */
 
 extern const char __executable_start[], etext[]; /* linker: where functions are */
 
@@ -21,16 +21,14 @@ static unsigned user_steps;
 
 static struct sim_fiber **slot(const void *ec) { return &table[((u64)ec >> 5) % HASH_SIZE]; }
 
-static struct sim_fiber *fiber_find(const void *ec)
-{
+static struct sim_fiber *fiber_find(const void *ec) {
     struct sim_fiber *f = *slot(ec);
     while (f && f->ec != ec)
         f = f->next;
     return f;
 }
 
-void sim_user_forget(const void *ec)
-{
+void sim_user_forget(const void *ec) {
     for (struct sim_fiber **link = slot(ec); *link; link = &(*link)->next)
         if ((*link)->ec == ec) {
             struct sim_fiber *f = *link;
@@ -42,15 +40,13 @@ void sim_user_forget(const void *ec)
         }
 }
 
-static void program_main(u64 rdi)
-{
+static void program_main(u64 rdi) {
     struct ec *ec = arch_cpu_self()->ec;
     ((void (*)(u64))ec->regs.rip)(rdi);
     sim_hypercall(&(struct sim_hypercall){.rdi = HC_REPLY});
 }
 
-static struct sim_fiber *fiber_start(struct ec *ec)
-{
+static struct sim_fiber *fiber_start(struct ec *ec) {
     sim_user_forget(ec); /* where it was before does not matter any more */
     struct sim_fiber *f = free_list;
     if (f)
@@ -66,8 +62,7 @@ static struct sim_fiber *fiber_start(struct ec *ec)
 }
 
 /* From a user fiber into the kernel; returns when the kernel resumes the thread here. */
-static void trap(enum sim_trap kind)
-{
+static void trap(enum sim_trap kind) {
     struct cpu *c = arch_cpu_self();
     struct sim_fiber *f = c->mach.active;
     user_steps = 0;
@@ -78,8 +73,7 @@ static void trap(enum sim_trap kind)
     sim_fiber_switch(f, c->mach.kernel);
 }
 
-struct ec *sim_user_run(struct cpu *c, struct ec *ec)
-{
+struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
     struct mach_cpu *m = &c->mach;
     u64 rip = ec->regs.rip;
     assert(ec == c->ec && c->space == ec->pd && m->locks_held == 0);
@@ -121,8 +115,7 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec)
     __builtin_unreachable();
 }
 
-void sim_step(void)
-{
+void sim_step(void) {
     sim_point();
     struct cpu *c = arch_cpu_self();
     if (sim_interrupt_pending(&c->mach))
@@ -135,10 +128,11 @@ void sim_step(void)
 }
 
 unsigned sim_cpu(void) { return arch_cpu_self()->id; }
-struct uregs *sim_regs(void) { return &arch_cpu_self()->ec->regs; }
+struct uregs *sim_regs(void) {
+    return &arch_cpu_self()->ec->regs;
+}
 
-void sim_hypercall(struct sim_hypercall *h)
-{
+void sim_hypercall(struct sim_hypercall *h) {
     sim_step();
     struct uregs *r = sim_regs();
     r->rdi = h->rdi, r->rsi = h->rsi, r->rdx = h->rdx, r->rax = h->rax, r->r8 = h->r8;
@@ -147,8 +141,7 @@ void sim_hypercall(struct sim_hypercall *h)
     *h = (struct sim_hypercall){r->rdi, r->rsi, r->rdx, r->rax, r->r8};
 }
 
-static void raise_at(unsigned vec, u64 err, u64 addr)
-{
+static void raise_at(unsigned vec, u64 err, u64 addr) {
     struct cpu *c = arch_cpu_self();
     c->ec->regs.vec = vec;
     c->ec->regs.err = err;
@@ -156,15 +149,13 @@ static void raise_at(unsigned vec, u64 err, u64 addr)
     trap(SIM_TRAP_EXCEPTION);
 }
 
-void sim_raise(unsigned vec, u64 err)
-{
+void sim_raise(unsigned vec, u64 err) {
     sim_step();
     raise_at(vec, err, 0);
 }
 
 /* Host pointer for one access that does not cross a page; nothing else runs between the translation and the access. */
-static void *user_ptr(u64 va, unsigned access)
-{
+static void *user_ptr(u64 va, unsigned access) {
     static u64 nowhere[PAGE_SIZE / 8]; /* physical addresses without memory: reads all ones, writes go nowhere */
     for (;;) {
         sim_step();
@@ -182,8 +173,7 @@ static void *user_ptr(u64 va, unsigned access)
 
 void *sim_mem_ptr(u64 va, bool write) { return user_ptr(va, write ? PERM_MEM_W : PERM_MEM_R); }
 
-void sim_mem_read(u64 va, void *to, size_t bytes)
-{
+void sim_mem_read(u64 va, void *to, size_t bytes) {
     while (bytes) {
         size_t n = min_u64(bytes, PAGE_SIZE - (va & PAGE_MASK));
         memcpy(to, user_ptr(va, PERM_MEM_R), n);
@@ -191,8 +181,7 @@ void sim_mem_read(u64 va, void *to, size_t bytes)
     }
 }
 
-void sim_mem_write(u64 va, const void *from, size_t bytes)
-{
+void sim_mem_write(u64 va, const void *from, size_t bytes) {
     while (bytes) {
         size_t n = min_u64(bytes, PAGE_SIZE - (va & PAGE_MASK));
         memcpy(user_ptr(va, PERM_MEM_W), from, n);
@@ -203,8 +192,7 @@ void sim_mem_write(u64 va, const void *from, size_t bytes)
 u32 sim_mem_xchg32(u64 va, u32 v) { return __atomic_exchange_n((u32 *)user_ptr(va, PERM_MEM_W), v, __ATOMIC_SEQ_CST); }
 u32 sim_mem_or32(u64 va, u32 v) { return __atomic_fetch_or((u32 *)user_ptr(va, PERM_MEM_W), v, __ATOMIC_SEQ_CST); }
 
-static bool probe(u64 va, unsigned access)
-{
+static bool probe(u64 va, unsigned access) {
     sim_step();
     paddr_t pa;
     return !sim_mmu_translate(arch_cpu_self(), va, access, &pa);
@@ -213,8 +201,7 @@ bool sim_mem_probe(u64 va, bool write) { return probe(va, write ? PERM_MEM_W : P
 bool sim_mem_exec(u64 va) { return probe(va, PERM_MEM_X); }
 
 /* #GP unless the PD's bitmap allows all bytes. SDM vol 1 19.5.2 "I/O Permission Bit Map". */
-static void port_check(unsigned port, unsigned bytes)
-{
+static void port_check(unsigned port, unsigned bytes) {
     for (;;) {
         sim_step();
         const u8 *bits = arch_cpu_self()->space->pio_bitmap;
@@ -227,20 +214,17 @@ static void port_check(unsigned port, unsigned bytes)
     }
 }
 
-u32 sim_port_in(unsigned port, unsigned bytes)
-{
+u32 sim_port_in(unsigned port, unsigned bytes) {
     port_check(port, bytes);
     return ~0u >> (32 - 8 * bytes);
 }
 
-void sim_port_out(unsigned port, unsigned bytes, u32 value)
-{
+void sim_port_out(unsigned port, unsigned bytes, u32 value) {
     port_check(port, bytes);
     (void)value;
 }
 
-static struct mach_cpu *fpu_use(void)
-{
+static struct mach_cpu *fpu_use(void) {
     for (;;) {
         sim_step();
         struct mach_cpu *m = &arch_cpu_self()->mach;
@@ -252,20 +236,17 @@ static struct mach_cpu *fpu_use(void)
 u64 sim_fpu_get(unsigned reg) { return fpu_use()->fpu[reg % 8]; }
 void sim_fpu_set(unsigned reg, u64 value) { fpu_use()->fpu[reg % 8] = value; }
 
-void sim_fs_base_set(u64 v)
-{
+void sim_fs_base_set(u64 v) {
     sim_step();
     arch_cpu_self()->mach.fs_base = v;
 }
 
-u64 sim_fs_base(void)
-{
+u64 sim_fs_base(void) {
     sim_step();
     return arch_cpu_self()->mach.fs_base;
 }
 
-void sim_users_dump(void)
-{
+void sim_users_dump(void) {
     for (unsigned i = 0; i < HASH_SIZE; i++)
         for (struct sim_fiber *f = table[i]; f; f = f->next) {
             const struct ec *ec = f->ec;

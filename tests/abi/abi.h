@@ -14,16 +14,16 @@
 typedef uint64_t u64;
 typedef uint32_t u32;
 
-#define SEL_PD 32ul
-#define SEL_EC 33ul
-#define SEL_SC 34ul
-#define SEL_NEVER  0x40ul /* semaphore that nobody ups */
-#define SEL_GRAB   0x41ul /* portal: delegates within root's own PD */
-#define EVENTS(k) (0x100ul + 0x40 * (k)) /* event base of threads on CPU index k */
-#define HS_READY  0x20ul /* in such a block: semaphore, child PDs say that they run */
-#define HS_BLOCK  0x22ul /* semaphore that nobody ups */
-#define HS_GIVE   0x21ul /* portal: w0 = CRD of root's to delegate to the caller, w1 = hotspot, w2 = flags */
-#define SCRATCH   0x1000ul
+#define SEL_PD        32ul
+#define SEL_EC        33ul
+#define SEL_SC        34ul
+#define SEL_NEVER     0x40ul                 /* semaphore that nobody ups */
+#define SEL_GRAB      0x41ul                 /* portal: delegates within root's own PD */
+#define EVENTS(k)     (0x100ul + 0x40 * (k)) /* event base of threads on CPU index k */
+#define HS_READY      0x20ul                 /* in such a block: semaphore, child PDs say that they run */
+#define HS_BLOCK      0x22ul                 /* semaphore that nobody ups */
+#define HS_GIVE       0x21ul /* portal: w0 = CRD of root's to delegate to the caller, w1 = hotspot, w2 = flags */
+#define SCRATCH       0x1000ul
 #define SCRATCH_ORDER 12u
 
 #define VA_RAM    0x40000000ul
@@ -36,25 +36,25 @@ typedef uint32_t u32;
 #define PRIO_MAIN 64u
 
 #define ABI_CPUS_MAX 4u
-extern unsigned abi_cpus;               /* CPUs that the suite uses */
-extern u32 abi_cpu[ABI_CPUS_MAX];       /* their kernel numbers; index 0 is where the main EC runs */
+extern unsigned abi_cpus;              /* CPUs that the suite uses */
+extern u32 abi_cpu[ABI_CPUS_MAX];      /* their kernel numbers; index 0 is where the main EC runs */
 extern u64 abi_boot_cpu, abi_boot_rsp; /* RDI and RSP at root's start */
 
 /* A thread of the suite. Thread functions get a pointer to theirs in RDI; portals have it as PID unless a case sets another one. */
 struct thread {
     sel_t ec, sc;
-    sel_t pd;        /* owner */
+    sel_t pd; /* owner */
     u64 utcb, sp;
-    unsigned cpu;    /* index */
-    bool child;      /* not in root's PD */
-    u64 arg;         /* for the case */
-    u64 ip;          /* where STARTUP sends it */
+    unsigned cpu; /* index */
+    bool child;   /* not in root's PD */
+    u64 arg;      /* for the case */
+    u64 ip;       /* where STARTUP sends it */
 };
 extern struct thread abi_main_thread;
 
 /* --- checks: record the first failure of the case and go on; from any thread --- */
 void abi_check(bool ok, const char *what, const char *file, unsigned line, u64 got, u64 want);
-#define CHECK(x)        abi_check((x), #x, __FILE__, __LINE__, 0, 0)
+#define CHECK(x) abi_check((x), #x, __FILE__, __LINE__, 0, 0)
 #define CHECK_EQ(a, b)                                                                                                 \
     do {                                                                                                               \
         u64 got_ = (u64)(a), want_ = (u64)(b);                                                                         \
@@ -68,11 +68,14 @@ struct abi_case {
     unsigned cpus; /* needs that many */
     u32 features;  /* HIP features of which one must be there; 0: none */
 };
-#define CASE(name)             {#name, name, 1, 0}
-#define CASE_CPUS(name, n)     {#name, name, n, 0}
-#define CASE_FEATURE(name, f)  {#name, name, 1, f}
-extern const struct abi_case boot_cases[], call_cases[], create_cases[], delegate_cases[], revoke_cases[], ctrl_cases[], sm_cases[],
-    assign_cases[], extension_cases[], event_cases[], help_cases[], life_cases[], vcpu_cases[];
+#define CASE(name)                                                                                                     \
+    { #name, name, 1, 0 }
+#define CASE_CPUS(name, n)                                                                                             \
+    { #name, name, n, 0 }
+#define CASE_FEATURE(name, f)                                                                                          \
+    { #name, name, 1, f }
+extern const struct abi_case boot_cases[], call_cases[], create_cases[], delegate_cases[], revoke_cases[], ctrl_cases[],
+    sm_cases[], assign_cases[], extension_cases[], event_cases[], help_cases[], life_cases[], vcpu_cases[];
 
 /* --- selectors, threads, portals of a case --- */
 sel_t sel_new(void);
@@ -82,8 +85,8 @@ u64 utcb_new(void); /* an address */
 sel_t sm_new(u64 counter);
 /* Threads on CPU index `cpu`. `pd`: SEL_PD or a child's. */
 void thread_local(struct thread *t, sel_t pd, unsigned cpu);
-void thread_global(struct thread *t, sel_t pd, unsigned cpu, u64 ip, u64 arg); /* without SC */
-void thread_run(struct thread *t, unsigned prio);                             /* makes the SC */
+void thread_global(struct thread *t, sel_t pd, unsigned cpu, u64 ip, u64 arg);     /* without SC */
+void thread_run(struct thread *t, unsigned prio);                                  /* makes the SC */
 void thread_start(struct thread *t, unsigned cpu, unsigned prio, u64 ip, u64 arg); /* both, in root's PD */
 sel_t portal_new(const struct thread *t, u32 mtd, u64 ip);
 /* A PD that shares the suite's code and data; its selectors 0.. are EVENTS(cpu).. of root. Returns its selector in root's space. */
@@ -92,26 +95,30 @@ sel_t child_new(unsigned cpu);
 u64 child_fetch(const struct thread *self, u64 crd, u64 hotspot, u64 flags, u64 window);
 
 /* --- UTCBs: i = word of the data area --- */
-static inline u64 utcb_get(const struct thread *t, unsigned i) { return mem_read64((void *)(t->utcb + 0x20 + 8ul * i)); }
-static inline void utcb_put(const struct thread *t, unsigned i, u64 v) { mem_write64((void *)(t->utcb + 0x20 + 8ul * i), v); }
+static inline u64 utcb_get(const struct thread *t, unsigned i) {
+    return mem_read64((void *)(t->utcb + 0x20 + 8ul * i));
+}
+static inline void utcb_put(const struct thread *t, unsigned i, u64 v) {
+    mem_write64((void *)(t->utcb + 0x20 + 8ul * i), v);
+}
 static inline u64 utcb_items(const struct thread *t) { return mem_read64((void *)t->utcb); }
-static inline void utcb_set_items(const struct thread *t, u64 u, u64 n) { mem_write64((void *)t->utcb, UTCB_ITEMS(u, n)); }
-static inline void utcb_windows(const struct thread *t, u64 xlt, u64 del)
-{
+static inline void utcb_set_items(const struct thread *t, u64 u, u64 n) {
+    mem_write64((void *)t->utcb, UTCB_ITEMS(u, n));
+}
+static inline void utcb_windows(const struct thread *t, u64 xlt, u64 del) {
     mem_write64((void *)(t->utcb + 8), xlt);
     mem_write64((void *)(t->utcb + 16), del);
 }
 /* Typed item n, counted from the top. */
-static inline void utcb_put_item(const struct thread *t, unsigned n, u64 crd, u64 desc)
-{
+static inline void utcb_put_item(const struct thread *t, unsigned n, u64 crd, u64 desc) {
     utcb_put(t, UTCB_WORDS - 2 - 2 * n, crd);
     utcb_put(t, UTCB_WORDS - 1 - 2 * n, desc);
 }
 static inline u64 utcb_item_crd(const struct thread *t, unsigned n) { return utcb_get(t, UTCB_WORDS - 2 - 2 * n); }
 static inline u64 utcb_item_desc(const struct thread *t, unsigned n) { return utcb_get(t, UTCB_WORDS - 1 - 2 * n); }
-#define STATE_WORD(field) (offsetof(struct abi_state, field) / 8)
+#define STATE_WORD(field)        (offsetof(struct abi_state, field) / 8)
 #define DELEGATE(hotspot, flags) ((u64)(hotspot) << 12 | (u64)(flags) | ITEM_DELEGATE)
-#define WINDOW_ALL(type) CRD_MAKE(type, 0, 31, 0x1f)
+#define WINDOW_ALL(type)         CRD_MAKE(type, 0, 31, 0x1f)
 
 /* Delegates within root's PD: root's range `crd` at `hotspot` into `window`. Returns the CRD that the receiver saw, or ~0 if the
  * call failed. */

@@ -16,6 +16,14 @@ static void assign_pci_bad_dev(void) {
     CHECK_EQ(nova_assign_pci(SEL_PD, VA_DST, 0), NOVA_BAD_DEV); /* nothing mapped there */
     CHECK_EQ(nova_assign_pci(SEL_PD, 0xffff800000000000, 0), NOVA_BAD_DEV);
 }
+static void assign_pci_success(void) {
+    u64 page = machine_config_page(), at = VA_DST >> 12;
+    sel_t pd = sel_new();
+    CHECK(page != 0);
+    CHECK_EQ(nova_create_pd(pd, SEL_PD, 0), NOVA_SUCCESS);
+    CHECK_EQ(grab(crd_mem(page, 0, PERM_MEM_R), at, ITEM_H, crd_mem(at, 0, 7)), crd_mem(at, 0, PERM_MEM_R));
+    CHECK_EQ(nova_assign_pci(pd, VA_DST, 0), NOVA_SUCCESS);
+}
 static void assign_gsi_success(void) {
     u64 msi[2];
     sel_t s = gsi_take(machine_gsi());
@@ -64,6 +72,14 @@ static void interrupt_arrives(void) {
 }
 
 const struct abi_case assign_cases[] = {
-    CASE(assign_pci_bad_cap), CASE(assign_pci_bad_dev), CASE(assign_gsi_success), CASE(assign_gsi_bad_cap), CASE(assign_gsi_bad_cpu),
-    CASE(assign_gsi_bad_dev), CASE(assign_gsi_success_msi), CASE(interrupt_arrives), {0},
+    CASE(assign_pci_bad_cap),
+    CASE(assign_pci_bad_dev),
+    CASE_FEATURE(assign_pci_success, HIP_IOMMU),
+    CASE(assign_gsi_success),
+    CASE(assign_gsi_bad_cap),
+    CASE(assign_gsi_bad_cpu),
+    CASE(assign_gsi_bad_dev),
+    CASE(assign_gsi_success_msi),
+    CASE(interrupt_arrives),
+    {0},
 };

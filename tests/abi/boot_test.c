@@ -1,8 +1,6 @@
 /* Goal: the state root starts in, sections 7 and 8. Method: reads the HIP, looks the capabilities up. */
 #include "abi.h"
 
-
-
 static u64 hip(unsigned offset, unsigned bytes) {
     u64 v = 0;
     for (unsigned i = 0; i < bytes; i++) { /* fields need not be aligned to words */
@@ -105,7 +103,8 @@ static void boot_kernel_memory(void) {
     u64 length = hip(0x06, 2);
     for (unsigned o = 0x238; o < length; o += 24)
         if ((int)(u32)hip(o + 16, 4) == HIP_MEM_KERNEL) {
-            (void)grab(crd_mem((hip(o, 8) + PAGE - 1) >> 12, 0, 0x1f), VA_DST >> 12, ITEM_H, crd_mem(VA_DST >> 12, 0, 0x1f));
+            (void)grab(crd_mem((hip(o, 8) + PAGE - 1) >> 12, 0, 0x1f), VA_DST >> 12, ITEM_H,
+                       crd_mem(VA_DST >> 12, 0, 0x1f));
             CHECK_EQ(perms_of(CRD_MEM, VA_DST >> 12), 0);
         }
     (void)grab(crd_mem(0xfee00, 0, 0x1f), VA_DST >> 12, ITEM_H, crd_mem(VA_DST >> 12, 0, 0x1f));
@@ -113,6 +112,7 @@ static void boot_kernel_memory(void) {
 }
 
 const struct abi_case boot_cases[] = {
-    CASE(boot_registers), CASE(boot_hip_header), CASE(boot_hip_checksum), CASE(boot_hip_memory), CASE(boot_selectors),
-    CASE(boot_mappings), CASE(boot_kernel_selectors), CASE(boot_kernel_memory), {0},
+    CASE(boot_registers),        CASE(boot_hip_header),    CASE(boot_hip_checksum),
+    CASE(boot_hip_memory),       CASE(boot_selectors),     CASE(boot_mappings),
+    CASE(boot_kernel_selectors), CASE(boot_kernel_memory), {0},
 };

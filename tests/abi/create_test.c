@@ -36,7 +36,9 @@ static void quota(u64 (*create)(sel_t sel, sel_t owner)) {
 
 static u64 make_pd(sel_t s, sel_t owner) { return nova_create_pd(s, owner, 0); }
 static u64 make_sm(sel_t s, sel_t owner) { return nova_create_sm(s, owner, 0); }
-static u64 make_ec(sel_t s, sel_t owner) { return nova_create_ec(s, owner, utcb_new(), abi_cpu[0], 0, EVENTS(0), false); }
+static u64 make_ec(sel_t s, sel_t owner) {
+    return nova_create_ec(s, owner, utcb_new(), abi_cpu[0], 0, EVENTS(0), false);
+}
 static u64 make_pt(sel_t s, sel_t owner) { return nova_create_pt(s, owner, thread.ec, 0, abi_exit_ip()); }
 static u64 make_sc(sel_t s, sel_t owner) {
     thread_global(&other, SEL_PD, 0, abi_exit_ip(), 0);
@@ -264,11 +266,35 @@ static void create_selector_modulo(void) {
 }
 
 const struct abi_case create_cases[] = {
-    CASE(create_pd_success), CASE(create_pd_delegates), CASE(create_pd_bad_cap), CASE(create_pd_bad_mem), CASE(create_pd_permissions),
-    CASE(create_ec_success_local), CASE(create_ec_success_global), CASE_FEATURE(create_ec_success_vcpu, HIP_VMX | HIP_SVM),
-    CASE(create_ec_bad_ftr), CASE(create_ec_bad_cap), CASE(create_ec_bad_mem), CASE(create_ec_bad_cpu), CASE(create_ec_bad_par),
-    CASE(create_ec_other_owner), CASE(create_sc_success), CASE_CPUS(create_sc_success_other_cpu, 2), CASE(create_sc_bad_cap),
-    CASE(create_sc_bad_mem), CASE(create_sc_bad_cap_ec), CASE(create_sc_bad_par), CASE(create_sc_again), CASE(create_pt_success),
-    CASE(create_pt_bad_cap), CASE(create_pt_bad_mem), CASE(create_pt_bad_cap_ec), CASE(create_pt_bad_par), CASE(create_sm_success),
-    CASE(create_sm_bad_cap), CASE(create_sm_bad_mem), CASE(create_selector_modulo), {0},
+    CASE(create_pd_success),
+    CASE(create_pd_delegates),
+    CASE(create_pd_bad_cap),
+    CASE(create_pd_bad_mem),
+    CASE(create_pd_permissions),
+    CASE(create_ec_success_local),
+    CASE(create_ec_success_global),
+    CASE_FEATURE(create_ec_success_vcpu, HIP_VMX | HIP_SVM),
+    CASE(create_ec_bad_ftr),
+    CASE(create_ec_bad_cap),
+    CASE(create_ec_bad_mem),
+    CASE(create_ec_bad_cpu),
+    CASE(create_ec_bad_par),
+    CASE(create_ec_other_owner),
+    CASE(create_sc_success),
+    CASE_CPUS(create_sc_success_other_cpu, 2),
+    CASE(create_sc_bad_cap),
+    CASE(create_sc_bad_mem),
+    CASE(create_sc_bad_cap_ec),
+    CASE(create_sc_bad_par),
+    CASE(create_sc_again),
+    CASE(create_pt_success),
+    CASE(create_pt_bad_cap),
+    CASE(create_pt_bad_mem),
+    CASE(create_pt_bad_cap_ec),
+    CASE(create_pt_bad_par),
+    CASE(create_sm_success),
+    CASE(create_sm_bad_cap),
+    CASE(create_sm_bad_mem),
+    CASE(create_selector_modulo),
+    {0},
 };

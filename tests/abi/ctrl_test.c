@@ -198,7 +198,7 @@ static void quantum_shares(void) {
 }
 
 const struct abi_case ctrl_cases[] = {
-    CASE(ec_ctrl_blocked), CASE_CPUS(ec_ctrl_running, 2), CASE(ec_ctrl_self), CASE(ec_ctrl_bad_cap), CASE(sc_ctrl_success),
-    CASE(sc_ctrl_registers), CASE(sc_ctrl_bad_cap), CASE(pt_ctrl_success), CASE(pt_ctrl_bad_cap), CASE(priority_decides),
-    CASE(quantum_shares), {0},
+    CASE(ec_ctrl_blocked), CASE_CPUS(ec_ctrl_running, 2), CASE(ec_ctrl_self),    CASE(ec_ctrl_bad_cap),
+    CASE(sc_ctrl_success), CASE(sc_ctrl_registers),       CASE(sc_ctrl_bad_cap), CASE(pt_ctrl_success),
+    CASE(pt_ctrl_bad_cap), CASE(priority_decides),        CASE(quantum_shares),  {0},
 };

@@ -29,7 +29,8 @@ static void victim_make(unsigned cpu, u64 ip) {
     CHECK_EQ(nova_create_ec(thread.ec, SEL_PD, thread.utcb, abi_cpu[cpu], thread.sp, base, true), NOVA_SUCCESS);
 }
 static void victim_default(unsigned event) { /* the harness' portal */
-    CHECK_EQ(grab(crd_obj(EVENTS(thread.cpu) + event, 0, 0x1f), base + event, 0, WINDOW_ALL(CRD_OBJ)), crd_obj(base + event, 0, 0x1f));
+    CHECK_EQ(grab(crd_obj(EVENTS(thread.cpu) + event, 0, 0x1f), base + event, 0, WINDOW_ALL(CRD_OBJ)),
+             crd_obj(base + event, 0, 0x1f));
 }
 static void victim_event(unsigned event, u32 mtd, u64 ip) {
     CHECK_EQ(nova_create_pt(base + event, SEL_PD, handler.ec, mtd, ip), NOVA_SUCCESS);
@@ -186,7 +187,8 @@ static void exception_bad_rip(void) {
 ENTRY(on_fault) {
     const struct thread *t = (const struct thread *)rdi;
     look(t);
-    utcb_put_item(t, 0, crd_mem(VA_RAM >> 12, 0, PERM_MEM_R | PERM_MEM_W), DELEGATE(seen[STATE_WORD(qual) + 1] >> 12, 0));
+    utcb_put_item(t, 0, crd_mem(VA_RAM >> 12, 0, PERM_MEM_R | PERM_MEM_W),
+                  DELEGATE(seen[STATE_WORD(qual) + 1] >> 12, 0));
     utcb_put(t, 0, 0);
     utcb_set_items(t, 58, 1);
 }
@@ -421,8 +423,22 @@ static void event_caller_aborted(void) {
 }
 
 const struct abi_case event_cases[] = {
-    CASE(startup_message), CASE(exception_message), CASE(exception_message_long), CASE(exception_reply), CASE(exception_bad_rip),
-    CASE(page_fault), CASE(page_fault_window), CASE(page_fault_many_items), CASE(page_fault_protection), CASE(page_fault_execute),
-    CASE(port_fault), CASE(event_no_portal), CASE(event_no_startup_portal), CASE(event_not_a_portal),
-    CASE_CPUS(event_portal_on_other_cpu, 2), CASE(event_helping_loop), CASE(event_caller_aborted), {0},
+    CASE(startup_message),
+    CASE(exception_message),
+    CASE(exception_message_long),
+    CASE(exception_reply),
+    CASE(exception_bad_rip),
+    CASE(page_fault),
+    CASE(page_fault_window),
+    CASE(page_fault_many_items),
+    CASE(page_fault_protection),
+    CASE(page_fault_execute),
+    CASE(port_fault),
+    CASE(event_no_portal),
+    CASE(event_no_startup_portal),
+    CASE(event_not_a_portal),
+    CASE_CPUS(event_portal_on_other_cpu, 2),
+    CASE(event_helping_loop),
+    CASE(event_caller_aborted),
+    {0},
 };

@@ -84,15 +84,20 @@ static u64 any_sel(void) { return abi_random(8) ? pool + abi_random(32) : (u64)(
 static u64 any_word(void) {
     u64 v = (u64)abi_random(~0u) << 33 ^ abi_random(~0u);
     switch (abi_random(4)) {
-    case 0: return v;
-    case 1: return ~0ul << abi_random(64);
-    case 2: return any_sel();
-    default: return abi_random(16);
+    case 0:
+        return v;
+    case 1:
+        return ~0ul << abi_random(64);
+    case 2:
+        return any_sel();
+    default:
+        return abi_random(16);
     }
 }
 static void one_random_call(void) {
-    static const u32 numbers[] = {HC_CREATE_PD, HC_CREATE_EC, HC_CREATE_SC, HC_CREATE_PT, HC_CREATE_SM, HC_LOOKUP, HC_EC_CTRL,
-                                  HC_SC_CTRL, HC_PT_CTRL, HC_SM_CTRL, HC_ASSIGN_PCI, HC_ASSIGN_GSI, HC_EXTENSION, HC_REVOKE};
+    static const u32 numbers[] = {HC_CREATE_PD,  HC_CREATE_EC,  HC_CREATE_SC, HC_CREATE_PT, HC_CREATE_SM,
+                                  HC_LOOKUP,     HC_EC_CTRL,    HC_SC_CTRL,   HC_PT_CTRL,   HC_SM_CTRL,
+                                  HC_ASSIGN_PCI, HC_ASSIGN_GSI, HC_EXTENSION, HC_REVOKE};
     u64 number = numbers[abi_random(sizeof(numbers) / sizeof(numbers[0]))], flags = abi_random(16), sel = any_sel();
     u64 rsi = any_word(), rdx = any_word(), rax = any_word(), r8 = any_word();
     if (number == HC_REVOKE) {
@@ -128,6 +133,14 @@ static void any_arguments(void) {
 }
 
 const struct abi_case extension_cases[] = {
-    CASE(extension_bad_hyp), CASE(kmem_usage_success), CASE(kmem_limit_success), CASE(kmem_limit_bad_cap), CASE(kmem_free_success),
-    CASE(klog_read_success), CASE(extension_bad_cap_not_root), CASE(gsi_config_success), CASE(any_arguments), {0},
+    CASE(extension_bad_hyp),
+    CASE(kmem_usage_success),
+    CASE(kmem_limit_success),
+    CASE(kmem_limit_bad_cap),
+    CASE(kmem_free_success),
+    CASE(klog_read_success),
+    CASE(extension_bad_cap_not_root),
+    CASE(gsi_config_success),
+    CASE(any_arguments),
+    {0},
 };

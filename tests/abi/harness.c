@@ -1,9 +1,9 @@
 /* Threads, portals and memory of a case; what every case starts from and is brought back to. */
 #include "abi.h"
 
-#define GRAB_UTCB  (VA_UTCB - 0x10000)
-#define HANDLER_UTCB(k) (VA_UTCB - 0x20000 + (k) * PAGE)
-#define GIVE_UTCB(k)    (VA_UTCB - 0x30000 + (k) * PAGE)
+#define GRAB_UTCB       (VA_UTCB - 0x10000)
+#define HANDLER_UTCB(k) (VA_UTCB - 0x20000 + (k)*PAGE)
+#define GIVE_UTCB(k)    (VA_UTCB - 0x30000 + (k)*PAGE)
 #define SEL_HANDLER(k)  (0x48ul + (k))
 #define SEL_GIVER(k)    (0x50ul + (k))
 
@@ -22,8 +22,7 @@ static u64 next_utcb = VA_UTCB;
 static u64 random_state;
 
 /* --- numbers --- */
-u32 abi_random(u32 n)
-{
+u32 abi_random(u32 n) {
     random_state = random_state * 6364136223846793005ul + 1442695040888963407ul;
     return n ? (u32)(random_state >> 33) % n : 0;
 }
@@ -39,15 +38,13 @@ void wait_for(sel_t sm) { CHECK_EQ(nova_sm_down(sm, false, clock_after_us(WAIT_U
 
 void pause_us(u64 us) { (void)nova_sm_down(SEL_NEVER, false, clock_after_us(us)); }
 
-void burn_us(u64 us)
-{
+void burn_us(u64 us) {
     for (u64 end = clock_after_us(us); machine_clock() < end;)
         machine_relax();
 }
 
 /* --- selectors and addresses --- */
-sel_t sels_new(unsigned order)
-{
+sel_t sels_new(unsigned order) {
     next_sel = (next_sel + (1ul << order) - 1) & ~((1ul << order) - 1);
     sel_t s = next_sel;
     next_sel += 1ul << order;
@@ -57,29 +54,25 @@ sel_t sels_new(unsigned order)
 
 sel_t sel_new(void) { return sels_new(0); }
 
-u64 utcb_new(void)
-{
+u64 utcb_new(void) {
     next_utcb += PAGE;
     return next_utcb - PAGE;
 }
 
-sel_t sm_new(u64 counter)
-{
+sel_t sm_new(u64 counter) {
     sel_t s = sel_new();
     CHECK_EQ(nova_create_sm(s, SEL_PD, counter), NOVA_SUCCESS);
     return s;
 }
 
-unsigned perms_of(unsigned type, u64 base)
-{
+unsigned perms_of(unsigned type, u64 base) {
     u64 crd = CRD_MAKE(type, base, 0, 0x1f);
     CHECK_EQ(nova_lookup(&crd), NOVA_SUCCESS);
     return CRD_TYPE(crd) == CRD_NULL ? 0 : CRD_PERM(crd);
 }
 
 /* --- threads --- */
-static void slot_take(struct thread *t)
-{
+static void slot_take(struct thread *t) {
     next_slot = (next_slot + 1) % MACHINE_STACKS;
     if (next_slot < 2 * ABI_CPUS_MAX + 1)
         next_slot = 2 * ABI_CPUS_MAX + 1; /* those of the harness stay */
@@ -89,8 +82,7 @@ static void slot_take(struct thread *t)
 
 static u64 event_base(const struct thread *t) { return t->child ? 0 : EVENTS(t->cpu); }
 
-static void thread_make(struct thread *t, sel_t pd, unsigned cpu, bool global)
-{
+static void thread_make(struct thread *t, sel_t pd, unsigned cpu, bool global) {
     t->pd = pd;
     t->child = pd != SEL_PD;
     t->cpu = cpu;
@@ -103,27 +95,23 @@ static void thread_make(struct thread *t, sel_t pd, unsigned cpu, bool global)
 
 void thread_local(struct thread *t, sel_t pd, unsigned cpu) { thread_make(t, pd, cpu, false); }
 
-void thread_global(struct thread *t, sel_t pd, unsigned cpu, u64 ip, u64 arg)
-{
+void thread_global(struct thread *t, sel_t pd, unsigned cpu, u64 ip, u64 arg) {
     t->ip = ip;
     t->arg = arg;
     thread_make(t, pd, cpu, true);
 }
 
-void thread_run(struct thread *t, unsigned prio)
-{
+void thread_run(struct thread *t, unsigned prio) {
     t->sc = sel_new();
     CHECK_EQ(nova_create_sc(t->sc, SEL_PD, t->ec, QPD_MAKE(prio, 10000)), NOVA_SUCCESS);
 }
 
-void thread_start(struct thread *t, unsigned cpu, unsigned prio, u64 ip, u64 arg)
-{
+void thread_start(struct thread *t, unsigned cpu, unsigned prio, u64 ip, u64 arg) {
     thread_global(t, SEL_PD, cpu, ip, arg);
     thread_run(t, prio);
 }
 
-sel_t portal_new(const struct thread *t, u32 mtd, u64 ip)
-{
+sel_t portal_new(const struct thread *t, u32 mtd, u64 ip) {
     sel_t s = sel_new();
     CHECK_EQ(nova_create_pt(s, SEL_PD, t->ec, mtd, ip), NOVA_SUCCESS);
     CHECK_EQ(nova_pt_ctrl(s, (u64)t), NOVA_SUCCESS);
@@ -135,8 +123,7 @@ ENTRY(exit_entry) { (void)rdi; }
 u64 abi_exit_ip(void) { return IP(exit_entry); }
 
 /* STARTUP: the thread goes to its function. One in a child gets the suite's pages with the reply. */
-ENTRY(startup_portal)
-{
+ENTRY(startup_portal) {
     const struct thread *h = (const struct thread *)rdi;
     unsigned slot = machine_stack_slot(utcb_get(h, STATE_WORD(rsp)));
     const struct thread *t = slot < MACHINE_STACKS ? slots[slot] : NULL;
@@ -161,8 +148,7 @@ ENTRY(startup_portal)
 }
 
 /* Any other event: counted, and the thread blocks for good, or goes on after a probe. */
-static void fault_handle(unsigned vector, const struct thread *h)
-{
+static void fault_handle(unsigned vector, const struct thread *h) {
     u64 rip = utcb_get(h, STATE_WORD(rip));
     u64 over = vector == 14 ? machine_probe_fixup(rip) : 0;
     utcb_put(h, 0, MTD_RIP);
@@ -179,36 +165,31 @@ ENTRY(fault_portal) { fault_handle((unsigned)(rdi >> 8), &handler[rdi & 0xff]); 
 
 ENTRY(recall_portal) { utcb_put(&handler[rdi & 0xff], 0, 0); }
 
-ENTRY(grab_portal)
-{
+ENTRY(grab_portal) {
     (void)rdi;
     utcb_set_items(&grabber, 0, 0);
 }
 
 /* w0 CRD, w1 hotspot, w2 flags of a delegation to the caller. */
-ENTRY(give_portal)
-{
+ENTRY(give_portal) {
     const struct thread *t = (const struct thread *)rdi;
     u64 crd = utcb_get(t, 0), hotspot = utcb_get(t, 1), flags = utcb_get(t, 2);
     utcb_put_item(t, 0, crd, DELEGATE(hotspot, flags));
     utcb_set_items(t, 0, 1);
 }
 
-static void local_make(struct thread *t, unsigned cpu, sel_t ec, u64 utcb, unsigned slot)
-{
+static void local_make(struct thread *t, unsigned cpu, sel_t ec, u64 utcb, unsigned slot) {
     *t = (struct thread){.ec = ec, .pd = SEL_PD, .utcb = utcb, .cpu = cpu, .sp = machine_stack_top(slot)};
     slots[slot] = t;
     CHECK_EQ(nova_create_ec(ec, SEL_PD, utcb, abi_cpu[cpu], t->sp, EVENTS(cpu), false), NOVA_SUCCESS);
 }
 
-static void portal_make(sel_t sel, const struct thread *t, u32 mtd, u64 ip, u64 pid)
-{
+static void portal_make(sel_t sel, const struct thread *t, u32 mtd, u64 ip, u64 pid) {
     CHECK_EQ(nova_create_pt(sel, SEL_PD, t->ec, mtd, ip), NOVA_SUCCESS);
     CHECK_EQ(nova_pt_ctrl(sel, pid), NOVA_SUCCESS);
 }
 
-static void events_make(sel_t base, unsigned cpu)
-{
+static void events_make(sel_t base, unsigned cpu) {
     const struct thread *h = &handler[cpu];
     for (unsigned v = 0; v < EVT_THREAD_STARTUP; v++)
         portal_make(base + v, h, MTD_RIP | MTD_RSP | MTD_QUAL, IP(fault_portal), v << 8 | cpu);
@@ -217,8 +198,7 @@ static void events_make(sel_t base, unsigned cpu)
         portal_make(base + EVT_THREAD_STARTUP, h, MTD_RSP, IP(startup_portal), (u64)h);
 }
 
-static void cpu_setup(unsigned k)
-{
+static void cpu_setup(unsigned k) {
     local_make(&handler[k], k, SEL_HANDLER(k), HANDLER_UTCB(k), 1 + k);
     local_make(&giver[k], k, SEL_GIVER(k), GIVE_UTCB(k), 1 + ABI_CPUS_MAX + k);
     events_make(EVENTS(k), k);
@@ -228,10 +208,10 @@ static void cpu_setup(unsigned k)
 }
 
 /* The page frame of a block of ordinary memory that no boot module touches; 0: none. */
-static u64 ram_find(void)
-{
+static u64 ram_find(void) {
     u64 length = mem_read64((void *)ABI_HIP_ADDR) >> 48;
-    for (u64 o = offsetof(struct abi_hip, mem); o + sizeof(struct abi_hip_mem_desc) <= length; o += sizeof(struct abi_hip_mem_desc)) {
+    for (u64 o = offsetof(struct abi_hip, mem); o + sizeof(struct abi_hip_mem_desc) <= length;
+         o += sizeof(struct abi_hip_mem_desc)) {
         u64 addr = mem_read64((void *)(ABI_HIP_ADDR + o)), size = mem_read64((void *)(ABI_HIP_ADDR + o + 8));
         u64 block = RAM_PAGES * PAGE, end = addr + size;
         if ((u32)mem_read64((void *)(ABI_HIP_ADDR + o + 16)) != HIP_MEM_RAM)
@@ -250,9 +230,7 @@ static u64 ram_find(void)
     return 0;
 }
 
-static void harness_setup(void)
-{
-    random_state = machine_seed();
+static void harness_setup(void) {
     tsc_khz = mem_read64((void *)(ABI_HIP_ADDR + offsetof(struct abi_hip, tsc_khz))) & 0xffffffff;
     abi_main_thread.cpu = 0;
     abi_cpu[abi_cpus++] = (u32)abi_boot_cpu;
@@ -266,14 +244,15 @@ static void harness_setup(void)
     local_make(&grabber, 0, SEL_GRAB + 1, GRAB_UTCB, 0);
     portal_make(SEL_GRAB, &grabber, 0, IP(grab_portal), 0);
     machine_init();
+    random_state = machine_seed();
     u64 ram = ram_find();
     CHECK(ram != 0);
-    CHECK_EQ(grab(crd_mem(ram, RAM_ORDER, PERM_MEM_ALL), VA_RAM >> 12, ITEM_H, crd_mem(VA_RAM >> 12, RAM_ORDER, PERM_MEM_ALL)),
+    CHECK_EQ(grab(crd_mem(ram, RAM_ORDER, PERM_MEM_ALL), VA_RAM >> 12, ITEM_H,
+                  crd_mem(VA_RAM >> 12, RAM_ORDER, PERM_MEM_ALL)),
              crd_mem(VA_RAM >> 12, RAM_ORDER, PERM_MEM_ALL));
 }
 
-u64 grab(u64 crd, u64 hotspot, u64 flags, u64 window)
-{
+u64 grab(u64 crd, u64 hotspot, u64 flags, u64 window) {
     struct thread *m = &abi_main_thread;
     utcb_windows(&grabber, 0, window);
     utcb_put_item(m, 0, crd, DELEGATE(hotspot, flags));
@@ -283,8 +262,7 @@ u64 grab(u64 crd, u64 hotspot, u64 flags, u64 window)
     return status == NOVA_SUCCESS ? utcb_item_crd(&grabber, 0) : ~0ul;
 }
 
-sel_t copy_new(sel_t sel, unsigned perm)
-{
+sel_t copy_new(sel_t sel, unsigned perm) {
     sel_t to = sel_new();
     u64 got = grab(crd_obj(sel, 0, perm), to, 0, WINDOW_ALL(CRD_OBJ));
     CHECK_EQ(got, crd_obj(to, 0, perm));
@@ -292,14 +270,12 @@ sel_t copy_new(sel_t sel, unsigned perm)
 }
 
 /* --- child PDs --- */
-ENTRY(child_loader)
-{
+ENTRY(child_loader) {
     (void)rdi;
     wake_up(HS_READY);
 }
 
-sel_t child_new(unsigned cpu)
-{
+sel_t child_new(unsigned cpu) {
     static struct thread loader[16];
     static unsigned next;
     struct thread *t = &loader[next++ % 16];
@@ -311,8 +287,7 @@ sel_t child_new(unsigned cpu)
     return pd;
 }
 
-u64 child_fetch(const struct thread *self, u64 crd, u64 hotspot, u64 flags, u64 window)
-{
+u64 child_fetch(const struct thread *self, u64 crd, u64 hotspot, u64 flags, u64 window) {
     utcb_windows(self, 0, window);
     utcb_put(self, 0, crd);
     utcb_put(self, 1, hotspot);
@@ -329,8 +304,7 @@ static struct {
     u64 got, want;
 } first;
 
-void abi_check(bool ok, const char *what, const char *file, unsigned line, u64 got, u64 want)
-{
+void abi_check(bool ok, const char *what, const char *file, unsigned line, u64 got, u64 want) {
     if (ok || first.failed)
         return;
     first.failed = true;
@@ -344,15 +318,13 @@ struct line {
     unsigned n;
 };
 
-static void put(struct line *l, const char *s)
-{
+static void put(struct line *l, const char *s) {
     while (*s && l->n + 1 < sizeof(l->text))
         l->text[l->n++] = *s++;
     l->text[l->n] = 0;
 }
 
-static void put_number(struct line *l, u64 v, unsigned base)
-{
+static void put_number(struct line *l, u64 v, unsigned base) {
     char buf[24];
     unsigned n = sizeof(buf);
     buf[--n] = 0;
@@ -362,8 +334,7 @@ static void put_number(struct line *l, u64 v, unsigned base)
     put(l, buf + n);
 }
 
-static void report(unsigned number, const char *name)
-{
+static void report(unsigned number, const char *name) {
     struct line l = {.n = 0};
     put(&l, first.failed ? "not ok " : "ok ");
     put_number(&l, number, 10);
@@ -389,8 +360,7 @@ static void report(unsigned number, const char *name)
     machine_out(l.text);
 }
 
-static void case_restore(void)
-{
+static void case_restore(void) {
     CHECK_EQ(nova_revoke(crd_obj(SCRATCH, SCRATCH_ORDER, 0x1f), true), NOVA_SUCCESS);
     CHECK_EQ(nova_revoke(crd_mem(VA_DST >> 12, DST_ORDER, PERM_MEM_ALL), true), NOVA_SUCCESS);
     CHECK_EQ(nova_revoke(crd_mem(VA_RAM >> 12, RAM_ORDER, PERM_MEM_ALL), false), NOVA_SUCCESS);
@@ -402,12 +372,11 @@ static void case_restore(void)
     utcb_windows(&abi_main_thread, 0, 0);
 }
 
-static const struct abi_case *const groups[] = {boot_cases, call_cases, create_cases, delegate_cases, revoke_cases, ctrl_cases,
-                                                sm_cases, assign_cases, extension_cases, event_cases, help_cases, life_cases,
-                                                vcpu_cases};
+static const struct abi_case *const groups[] = {boot_cases, call_cases, create_cases, delegate_cases,  revoke_cases,
+                                                ctrl_cases, sm_cases,   assign_cases, extension_cases, event_cases,
+                                                help_cases, life_cases, vcpu_cases};
 
-static void skip(const struct abi_case *c, const char *why)
-{
+static void skip(const struct abi_case *c, const char *why) {
     struct line l = {.n = 0};
     put(&l, "# ");
     put(&l, c->name);
@@ -417,8 +386,7 @@ static void skip(const struct abi_case *c, const char *why)
 }
 
 _Noreturn void abi_main(u64 cpu);
-_Noreturn void abi_main(u64 cpu)
-{
+_Noreturn void abi_main(u64 cpu) {
     unsigned passed = 0, failed = 0;
     abi_boot_cpu = cpu;
     harness_setup();

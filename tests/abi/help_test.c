@@ -203,7 +203,8 @@ static void helping_event(void) {
     thread_local(&handler, SEL_PD, 0);
     CHECK_EQ(nova_create_pt(base + 6, SEL_PD, handler.ec, MTD_RIP, IP(handles)), NOVA_SUCCESS);
     CHECK_EQ(nova_pt_ctrl(base + 6, (u64)&handler), NOVA_SUCCESS);
-    CHECK(grab(crd_obj(EVENTS(0) + EVT_THREAD_STARTUP, 0, 0x1f), base + EVT_THREAD_STARTUP, 0, WINDOW_ALL(CRD_OBJ)) != 0);
+    CHECK(grab(crd_obj(EVENTS(0) + EVT_THREAD_STARTUP, 0, 0x1f), base + EVT_THREAD_STARTUP, 0, WINDOW_ALL(CRD_OBJ)) !=
+          0);
     for (unsigned i = 0; i < 4; i++) {
         thread_global(&slot[i], SEL_PD, 0, IP(raises), i);
         victim[i] = slot[i];
@@ -217,6 +218,7 @@ static void helping_event(void) {
 }
 
 const struct abi_case help_cases[] = {
-    CASE(helping_depth_3), CASE(helping_blocked), CASE(helping_loop_nested), CASE(helping_loop_2), CASE(helping_loop_3),
-    CASE(helping_loop_8), CASE(helping_contention), CASE(helping_event), {0},
+    CASE(helping_depth_3),    CASE(helping_blocked), CASE(helping_loop_nested),
+    CASE(helping_loop_2),     CASE(helping_loop_3),  CASE(helping_loop_8),
+    CASE(helping_contention), CASE(helping_event),   {0},
 };

@@ -267,8 +267,20 @@ static void cycle_child(void) {
 static void leak_children(void) { leak_check(cycle_child, machine_rounds() / 4 + 1); }
 
 const struct abi_case life_cases[] = {
-    CASE(pd_dies_server_blocked), CASE_CPUS(pd_dies_server_blocked_other_cpu, 2), CASE_CPUS(pd_dies_server_running, 2),
-    CASE(pd_dies_descendants), CASE(portal_dies_in_call), CASE(ec_kept_by_portal), CASE(ec_kept_by_sc), CASE(ec_dies_blocked),
-    CASE_CPUS(sc_dies_running, 2), CASE(sc_dies_donated), CASE(utcb_revoked), CASE(utcb_goes_with_ec), CASE(leak_objects),
-    CASE(leak_memory), CASE(leak_children), {0},
+    CASE(pd_dies_server_blocked),
+    CASE_CPUS(pd_dies_server_blocked_other_cpu, 2),
+    CASE_CPUS(pd_dies_server_running, 2),
+    CASE(pd_dies_descendants),
+    CASE(portal_dies_in_call),
+    CASE(ec_kept_by_portal),
+    CASE(ec_kept_by_sc),
+    CASE(ec_dies_blocked),
+    CASE_CPUS(sc_dies_running, 2),
+    CASE(sc_dies_donated),
+    CASE(utcb_revoked),
+    CASE(utcb_goes_with_ec),
+    CASE(leak_objects),
+    CASE(leak_memory),
+    CASE(leak_children),
+    {0},
 };

@@ -246,8 +246,21 @@ static void lookup_node(void) {
 }
 
 const struct abi_case revoke_cases[] = {
-    CASE(revoke_success_children), CASE(revoke_success_self), CASE(revoke_recursive), CASE(revoke_permissions), CASE(revoke_range),
-    CASE(revoke_nothing), CASE(revoke_memory), CASE(revoke_memory_write), CASE(revoke_memory_part), CASE(revoke_over_quota),
-    CASE_CPUS(revoke_memory_other_cpu, 2), CASE_CPUS(revoke_against_delegate, 2), CASE_CPUS(revoke_object_in_use, 2),
-    CASE(lookup_object), CASE(lookup_empty), CASE(lookup_node), {0},
+    CASE(revoke_success_children),
+    CASE(revoke_success_self),
+    CASE(revoke_recursive),
+    CASE(revoke_permissions),
+    CASE(revoke_range),
+    CASE(revoke_nothing),
+    CASE(revoke_memory),
+    CASE(revoke_memory_write),
+    CASE(revoke_memory_part),
+    CASE(revoke_over_quota),
+    CASE_CPUS(revoke_memory_other_cpu, 2),
+    CASE_CPUS(revoke_against_delegate, 2),
+    CASE_CPUS(revoke_object_in_use, 2),
+    CASE(lookup_object),
+    CASE(lookup_empty),
+    CASE(lookup_node),
+    {0},
 };

@@ -27,7 +27,7 @@ static void sm_ctrl_timeout(void) {
     sm = sm_new(0);
     u64 until = clock_after_us(2000);
     CHECK_EQ(nova_sm_down(sm, false, until), NOVA_TIMEOUT);
-    CHECK(machine_clock() >= until); /* never early */
+    CHECK(machine_clock() >= until);        /* never early */
     CHECK_EQ(nova_sm_up(sm), NOVA_SUCCESS); /* left the queue: nobody takes this one */
     CHECK_EQ(nova_sm_down(sm, false, 1), NOVA_SUCCESS);
 }
@@ -170,7 +170,8 @@ static void sm_ctrl_timeout_against_up(void) {
     thread_start(&thread[0], 1, 10, IP(races), 0);
     for (unsigned n = 0; n < 3 * machine_rounds(); n++) {
         u64 deadline = clock_after_us(100);
-        __atomic_store_n(&when, deadline + abi_random(40) * abi_tsc_khz() / 1000 - 20 * abi_tsc_khz() / 1000, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&when, deadline + abi_random(40) * abi_tsc_khz() / 1000 - 20 * abi_tsc_khz() / 1000,
+                         __ATOMIC_SEQ_CST);
         wake_up(ping);
         u64 s = nova_sm_down(sm, false, deadline);
         wait_for(pong);
@@ -184,7 +185,17 @@ static void sm_ctrl_timeout_against_up(void) {
 }
 
 const struct abi_case sm_cases[] = {
-    CASE(sm_ctrl_success_up_down), CASE(sm_ctrl_success_zero), CASE(sm_ctrl_success_late), CASE(sm_ctrl_timeout),
-    CASE(sm_ctrl_timeouts_many), CASE(sm_ctrl_bad_par), CASE(sm_ctrl_bad_cap), CASE(sm_ctrl_fifo), CASE(sm_ctrl_destroyed),
-    CASE_CPUS(sm_ctrl_wakes_other_cpu, 2), CASE(sm_ctrl_conserved), CASE_CPUS(sm_ctrl_timeout_against_up, 2), {0},
+    CASE(sm_ctrl_success_up_down),
+    CASE(sm_ctrl_success_zero),
+    CASE(sm_ctrl_success_late),
+    CASE(sm_ctrl_timeout),
+    CASE(sm_ctrl_timeouts_many),
+    CASE(sm_ctrl_bad_par),
+    CASE(sm_ctrl_bad_cap),
+    CASE(sm_ctrl_fifo),
+    CASE(sm_ctrl_destroyed),
+    CASE_CPUS(sm_ctrl_wakes_other_cpu, 2),
+    CASE(sm_ctrl_conserved),
+    CASE_CPUS(sm_ctrl_timeout_against_up, 2),
+    {0},
 };

@@ -2,7 +2,7 @@
  * script in the simulator) in a PD of its own; AMD-V exit codes. */
 #include "abi.h"
 
-#define GPA       0x1000ul
+#define GPA        0x1000ul
 #define EXIT_CPUID 0x72u
 #define EXIT_HLT   0x78u
 
@@ -22,7 +22,8 @@ static void guest_state(const struct thread *t) {
         utcb_put(t, i, 0);
     utcb_put(t, STATE_WORD(rip), guest_ip);
     utcb_put(t, STATE_WORD(rflags), 2);
-    utcb_put(t, STATE_WORD(ctrl), 1ul << 32 | 1ul << 18); /* intercepts VMRUN and CPUID: APM vol 2 appendix B, offsets 10h, 0ch */
+    utcb_put(t, STATE_WORD(ctrl),
+             1ul << 32 | 1ul << 18); /* intercepts VMRUN and CPUID: APM vol 2 appendix B, offsets 10h, 0ch */
     utcb_put(t, STATE_WORD(cr0), 0x10);
     utcb_put(t, STATE_WORD(dr7), 0x400);
     seg_put(t, STATE_WORD(es), 0, 0x93, 0xffff);
@@ -35,8 +36,9 @@ static void guest_state(const struct thread *t) {
     seg_put(t, STATE_WORD(tr), 0, 0x8b, 0xffff);
     seg_put(t, STATE_WORD(gdtr), 0, 0, 0xffff);
     seg_put(t, STATE_WORD(idtr), 0, 0, 0xffff);
-    utcb_put(t, 0, MTD_ACDB | MTD_BSD | MTD_RSP | MTD_RIP | MTD_RFLAGS | MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR | MTD_LDTR |
-                       MTD_GDTR | MTD_IDTR | MTD_CR | MTD_DR | MTD_CTRL | MTD_INJ | MTD_STA | MTD_EFER);
+    utcb_put(t, 0,
+             MTD_ACDB | MTD_BSD | MTD_RSP | MTD_RIP | MTD_RFLAGS | MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR |
+                 MTD_LDTR | MTD_GDTR | MTD_IDTR | MTD_CR | MTD_DR | MTD_CTRL | MTD_INJ | MTD_STA | MTD_EFER);
 }
 
 /* PID: event. */
@@ -70,8 +72,9 @@ static void vcpu_make(unsigned cpu, enum machine_guest guest, unsigned stop) {
     static const struct {
         unsigned event;
         u32 mtd;
-    } portals[] = {{EXIT_CPUID, MTD_RIP | MTD_ACDB}, {EXIT_HLT, MTD_RIP | MTD_RFLAGS}, {EVT_SVM_NPF, MTD_RIP | MTD_QUAL},
-                   {EVT_SVM_INVALID, MTD_RIP}, {EVT_VCPU_STARTUP, MTD_RSP | MTD_RIP}, {EVT_VCPU_RECALL, MTD_RIP | MTD_RFLAGS}};
+    } portals[] = {{EXIT_CPUID, MTD_RIP | MTD_ACDB},      {EXIT_HLT, MTD_RIP | MTD_RFLAGS},
+                   {EVT_SVM_NPF, MTD_RIP | MTD_QUAL},     {EVT_SVM_INVALID, MTD_RIP},
+                   {EVT_VCPU_STARTUP, MTD_RSP | MTD_RIP}, {EVT_VCPU_RECALL, MTD_RIP | MTD_RFLAGS}};
     for (unsigned i = 0; i < 256; i++)
         event_count[i] = 0;
     kind = guest, stop_at = stop;
@@ -80,7 +83,8 @@ static void vcpu_make(unsigned cpu, enum machine_guest guest, unsigned stop) {
     thread_local(&handler, SEL_PD, cpu);
     CHECK_EQ(nova_create_pd(pd, SEL_PD, crd_obj(base, 8, 0x1f)), NOVA_SUCCESS); /* too early: nothing there yet */
     for (unsigned i = 0; i < sizeof(portals) / sizeof(portals[0]); i++) {
-        CHECK_EQ(nova_create_pt(base + portals[i].event, SEL_PD, handler.ec, portals[i].mtd, IP(on_exit)), NOVA_SUCCESS);
+        CHECK_EQ(nova_create_pt(base + portals[i].event, SEL_PD, handler.ec, portals[i].mtd, IP(on_exit)),
+                 NOVA_SUCCESS);
         CHECK_EQ(nova_pt_ctrl(base + portals[i].event, portals[i].event), NOVA_SUCCESS);
     }
     CHECK_EQ(nova_revoke(crd_obj(pd, 0, 0x1f), true), NOVA_SUCCESS);
@@ -173,7 +177,13 @@ static void vcpu_pd_dies(void) {
 }
 
 const struct abi_case vcpu_cases[] = {
-    CASE_FEATURE(vcpu_startup, HIP_SVM), CASE_FEATURE(vcpu_invalid, HIP_SVM), CASE_FEATURE(vcpu_bad_cap_second_sc, HIP_SVM),
-    CASE_FEATURE(vcpu_no_portal, HIP_SVM), CASE_FEATURE(vcpu_exit_cpuid, HIP_SVM), CASE_FEATURE(vcpu_exit_hlt, HIP_SVM),
-    {"vcpu_recall_running", vcpu_recall_running, 2, HIP_SVM}, {"vcpu_pd_dies", vcpu_pd_dies, 2, HIP_SVM}, {0},
+    CASE_FEATURE(vcpu_startup, HIP_SVM),
+    CASE_FEATURE(vcpu_invalid, HIP_SVM),
+    CASE_FEATURE(vcpu_bad_cap_second_sc, HIP_SVM),
+    CASE_FEATURE(vcpu_no_portal, HIP_SVM),
+    CASE_FEATURE(vcpu_exit_cpuid, HIP_SVM),
+    CASE_FEATURE(vcpu_exit_hlt, HIP_SVM),
+    {"vcpu_recall_running", vcpu_recall_running, 2, HIP_SVM},
+    {"vcpu_pd_dies", vcpu_pd_dies, 2, HIP_SVM},
+    {0},
 };

@@ -8,8 +8,7 @@ static unsigned order_count;
 static void order(u64 what) { order_log[order_count++ % 16] = what; }
 
 /* --- call and reply: words there and back --- */
-static void echo(u64 utcb)
-{
+static void echo(u64 utcb) {
     struct abi_utcb *u = utcb_at(utcb);
     sim_expect_eq(u->items, UTCB_ITEMS(3, 0));
     for (unsigned i = 0; i < 3; i++)
@@ -17,8 +16,7 @@ static void echo(u64 utcb)
     u->items = UTCB_ITEMS(2, 0);
     reply();
 }
-static void call_reply_root(u64 cpu)
-{
+static void call_reply_root(u64 cpu) {
     startup_make((unsigned)cpu);
     struct thread t = thread_make((unsigned)cpu, false, 0x1234);
     pt[0] = portal_make(&t, echo, 0, sel_new());
@@ -36,15 +34,13 @@ static void call_reply_root(u64 cpu)
     sim_expect_eq(nova_call(0x999), NOVA_BAD_CAP);
     sim_done();
 }
-static void call_reply(void **s)
-{
+static void call_reply(void **s) {
     (void)s;
     scenario(call_reply_root, 4, 60);
 }
 
 /* --- helping, three servers deep: the innermost is preempted by a more important thread that calls the outermost --- */
-static void server3(u64 utcb)
-{
+static void server3(u64 utcb) {
     (void)utcb;
     up(started);
     for (unsigned i = 0; i < 300; i++)
@@ -52,27 +48,23 @@ static void server3(u64 utcb)
     order(3);
     reply();
 }
-static void server2(u64 utcb)
-{
+static void server2(u64 utcb) {
     (void)utcb;
     OK(nova_call(pt[2]));
     reply();
 }
-static void server1(u64 utcb)
-{
+static void server1(u64 utcb) {
     (void)utcb;
     OK(nova_call(pt[1]));
     reply();
 }
-static void client_low(u64 rdi)
-{
+static void client_low(u64 rdi) {
     (void)rdi;
     OK(nova_call(pt[0]));
     order(10);
     up(done);
 }
-static void client_high(u64 rdi)
-{
+static void client_high(u64 rdi) {
     (void)rdi;
     down(started); /* the chain is busy */
     OK(nova_call(pt[0]));
@@ -80,8 +72,7 @@ static void client_high(u64 rdi)
     up(done);
 }
 static volatile bool stop_spinning;
-static void spinner(u64 rdi)
-{
+static void spinner(u64 rdi) {
     (void)rdi;
     down(go);
     order(30);
@@ -89,8 +80,7 @@ static void spinner(u64 rdi)
         sim_step();
     up(done);
 }
-static void helping_root(u64 cpu)
-{
+static void helping_root(u64 cpu) {
     unsigned c = (unsigned)cpu;
     startup_make(c);
     done = sem_make(0), started = sem_make(0), go = sem_make(0);
@@ -106,15 +96,13 @@ static void helping_root(u64 cpu)
     sim_expect_eq(nova_sm_down(done, false, sim_clock() + 1000), NOVA_TIMEOUT);
     sim_done();
 }
-static void helping_depth3(void **s)
-{
+static void helping_depth3(void **s) {
     (void)s;
     scenario(helping_root, 2, 100);
 }
 
 /* --- priority inheritance: the important client gets through although a spinner lies between it and the server's owner --- */
-static void server_slow(u64 utcb)
-{
+static void server_slow(u64 utcb) {
     (void)utcb;
     up(started);
     up(go); /* the spinner (middle priority) is ready from now on */
@@ -122,8 +110,7 @@ static void server_slow(u64 utcb)
         sim_step();
     reply();
 }
-static void client_urgent(u64 rdi)
-{
+static void client_urgent(u64 rdi) {
     (void)rdi;
     down(started);
     OK(nova_call(pt[0])); /* must help, else the spinner keeps the CPU for good */
@@ -131,8 +118,7 @@ static void client_urgent(u64 rdi)
     stop_spinning = true;
     up(done);
 }
-static void inheritance_root(u64 cpu)
-{
+static void inheritance_root(u64 cpu) {
     unsigned c = (unsigned)cpu;
     startup_make(c);
     done = sem_make(0), started = sem_make(0), go = sem_make(0);
@@ -145,24 +131,21 @@ static void inheritance_root(u64 cpu)
         down(done);
     sim_done();
 }
-static void priority_inheritance(void **s)
-{
+static void priority_inheritance(void **s) {
     (void)s;
     scenario(inheritance_root, 1, 100);
 }
 
 /* --- a loop of n servers: exactly one call is aborted, the others succeed --- */
 static unsigned loop_length, aborted;
-static void loop_server(u64 index)
-{
+static void loop_server(u64 index) {
     u64 next = (index + 1) % loop_length;
     u64 status = nova_call(pt[next]);
     sim_expect(status == NOVA_SUCCESS || status == NOVA_ABORTED);
     aborted += status == NOVA_ABORTED;
     reply();
 }
-static void loop_root(u64 cpu)
-{
+static void loop_root(u64 cpu) {
     loop_length = 1 + sim_choose(SIM_WORKLOAD, 5);
     startup_make((unsigned)cpu);
     for (unsigned i = 0; i < loop_length; i++) {
@@ -174,8 +157,7 @@ static void loop_root(u64 cpu)
     sim_expect_eq(aborted, 1);
     sim_done();
 }
-static void helping_loop(void **s)
-{
+static void helping_loop(void **s) {
     (void)s;
     scenario(loop_root, 2, 60);
 }
@@ -183,8 +165,7 @@ static void helping_loop(void **s)
 /* --- many helpers, no livelock, nobody innocent is aborted --- */
 #define HELPERS 40
 static unsigned served;
-static void server_count(u64 utcb)
-{
+static void server_count(u64 utcb) {
     (void)utcb;
     unsigned n = served;
     for (unsigned i = 0; i < 30; i++)
@@ -192,15 +173,13 @@ static void server_count(u64 utcb)
     served = n + 1; /* one at a time */
     reply();
 }
-static void helper(u64 rdi)
-{
+static void helper(u64 rdi) {
     (void)rdi;
     for (unsigned i = 0; i < 3; i++)
         OK(nova_call(pt[0]));
     up(done);
 }
-static void crowd_root(u64 cpu)
-{
+static void crowd_root(u64 cpu) {
     startup_make((unsigned)cpu);
     done = sem_make(0);
     struct thread t = thread_make((unsigned)cpu, false, 0);
@@ -212,14 +191,12 @@ static void crowd_root(u64 cpu)
     sim_expect_eq(served, 3 * HELPERS);
     sim_done();
 }
-static void helping_crowd(void **s)
-{
+static void helping_crowd(void **s) {
     (void)s;
     scenario(crowd_root, 2, 30);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(call_reply),   cmocka_unit_test(helping_depth3), cmocka_unit_test(priority_inheritance),
         cmocka_unit_test(helping_loop), cmocka_unit_test(helping_crowd),

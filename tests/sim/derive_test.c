@@ -2,6 +2,7 @@
  * mapping tree during concurrent revoke; overlap of partial ranges"), and a revoke that has returned leaves no translation.
  * Method: a thread per CPU delegates, revokes, looks up and touches random aligned ranges of the same 64 pages of root's own space; others
  * make and destroy PDs with capabilities in them. In the end every invariant is checked, the top is revoked and nothing is left. */
+#include "core/space.h"
 #include "simtest.h"
 
 #define WINDOW 0x60000ul /* page number: 64 pages that are delegated from each other */
@@ -87,6 +88,7 @@ static void worker_main(u64 rdi) {
 
 static void random_root(u64 boot) {
     (void)boot;
+    space_step_work = 1 + sim_choose(SIM_WORKLOAD, 64); /* often stopped half-way */
     done = sem_make(0);
     OK(nova_create_sm(0x50, SEL_PD, 0));
     ram_map(ABI_ROOT_UTCB, 6);
@@ -116,9 +118,106 @@ static void delegate_against_revoke(void **s) {
     scenario(random_root, 4, 150);
 }
 
+/* --- while another CPU's revoke has changed the tables and not flushed yet --- */
+
+#define SLOT     0x70000ul /* page number */
+#define OLD_PAGE (RAM_VA >> PAGE_SHIFT)
+#define NEW_PAGE (OLD_PAGE + 1)
+static volatile bool settled; /* some CPU has returned from the call after which the old page is out of reach */
+static void park(void) {
+    up(done);
+    OK(nova_sm_down(0x50, false, 0)); /* never */
+}
+
+static void revoker(u64 rdi) {
+    (void)rdi;
+    for (u32 n = sim_choose(SIM_WORKLOAD, 40); n; n--)
+        sim_step();
+    OK(nova_revoke(crd_mem(OLD_PAGE, 0, 7), false));
+    settled = true;
+    park();
+}
+
+static void refiller(u64 rdi) {
+    (void)rdi;
+    u64 utcb = 0x30000000ul + 2 * PAGE_SIZE, crd;
+    do {
+        delegate(&workers[2], utcb, crd_mem(NEW_PAGE, 0, PERM_MEM_R), SLOT << 12, crd_mem(SLOT, 0, 7));
+        crd = crd_mem(SLOT, 0, 0);
+        OK(nova_lookup(&crd));
+    } while (CRD_PERM(crd) != PERM_MEM_R); /* still the old page */
+    settled = true;
+    park();
+}
+
+static void gone_observer(u64 rdi) {
+    (void)rdi;
+    bool before;
+    do {
+        before = settled;
+        bool seen = sim_mem_probe(SLOT << PAGE_SHIFT, false);
+        sim_expect(!(before && seen));
+    } while (!before);
+    park();
+}
+
+static void new_observer(u64 rdi) {
+    (void)rdi;
+    u64 v = 0;
+    while (!settled)
+        (void)sim_mem_probe(SLOT << PAGE_SHIFT, false); /* keeps the old translation in this CPU's TLB */
+    sim_mem_read(SLOT << PAGE_SHIFT, &v, sizeof(v));
+    sim_expect_eq(v, NEW_PAGE);
+    park();
+}
+
+static void unflushed(void (*second)(u64), void (*first)(u64), void (*observer)(u64)) {
+    void (*const body[4])(u64) = {NULL, first, second, observer};
+    done = sem_make(0);
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    ram_map(ABI_ROOT_UTCB, 1);
+    for (u64 page = OLD_PAGE; page <= NEW_PAGE; page++)
+        sim_mem_write(page << PAGE_SHIFT, &page, sizeof(page));
+    sim_expect_eq(grab(ABI_ROOT_UTCB, crd_mem(OLD_PAGE, 0, 7), SLOT << 12, crd_mem(SLOT, 0, 3)), crd_mem(SLOT, 0, 3));
+    for (unsigned cpu = 1; cpu < 4; cpu++) {
+        worker_prepare(cpu);
+        struct thread t = {.ec = sel_new(), .utcb = 0x30000000ul + cpu * PAGE_SIZE};
+        OK(nova_create_ec(t.ec, SEL_PD, t.utcb, cpu, (u64)body[cpu], EVENTS(cpu), true));
+        OK(nova_create_sc(sel_new(), SEL_PD, t.ec, QPD_MAKE(10, 10000)));
+    }
+    for (unsigned i = 0; i < 3; i++)
+        down(done);
+    sim_done();
+}
+
+static void second_revoke_root(u64 boot) {
+    (void)boot;
+    unflushed(revoker, revoker, gone_observer);
+}
+static void second_revoke_waits_for_the_flush(void **s) {
+    (void)s;
+    scenario(second_revoke_root, 4, 300);
+}
+
+static void refill_body(u64 rdi) {
+    (void)rdi;
+    OK(nova_revoke(crd_mem(OLD_PAGE, 0, 7), false));
+    park();
+}
+static void refill_root(u64 boot) {
+    (void)boot;
+    unflushed(refiller, refill_body, new_observer);
+}
+static void refilled_slot_shows_the_new_page(void **s) {
+    (void)s;
+    scenario(refill_root, 4, 300);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(delegate_against_revoke),
+        cmocka_unit_test(second_revoke_waits_for_the_flush),
+        cmocka_unit_test(refilled_slot_shows_the_new_page),
     };
     return cmocka_run_group_tests_name("sim derivation", tests, NULL, NULL);
 }

@@ -13,8 +13,7 @@ struct use {
     u64 bytes, pages_free;
 };
 #define CACHES 8
-static struct use use_now(void)
-{
+static struct use use_now(void) {
     u64 out[2], bytes[2];
     for (unsigned i = 0; i < 4; i++)
         sim_expect_eq(nova_sm_down(block, false, sim_clock() + 100000), NOVA_TIMEOUT);
@@ -22,8 +21,7 @@ static struct use use_now(void)
     OK(nova_extension(EXT_KMEM_USAGE, SEL_PD, 0, bytes));
     return (struct use){bytes[0], out[0]};
 }
-static void use_check(struct use before)
-{
+static void use_check(struct use before) {
     struct use now = use_now();
     sim_expect_eq(now.bytes, before.bytes);
     sim_expect(now.pages_free + CACHES >= before.pages_free);
@@ -33,8 +31,7 @@ static void nothing(u64 rdi) { (void)rdi; }
 
 /* A PD with memory, ports, a UTCB, a server with a portal, a semaphore, a thread that runs; `late`: the number of allocations that
  * succeed before one fails, 0: all do. Returns whether everything was made. */
-static bool family(unsigned cpu, u64 late)
-{
+static bool family(unsigned cpu, u64 late) {
     sel_t pd = sel_new(), ec = sel_new(), pt = sel_new(), sm = sel_new(), global = sel_new(), sc = sel_new();
     bool ok = true;
     u64 status[6];
@@ -61,8 +58,7 @@ static bool family(unsigned cpu, u64 late)
     return ok;
 }
 
-static void churn_root(u64 cpu)
-{
+static void churn_root(u64 cpu) {
     (void)cpu;
     block = sem_make(0);
     for (unsigned c = 0; c < 4; c++)
@@ -78,14 +74,12 @@ static void churn_root(u64 cpu)
     use_check(before);
     sim_done();
 }
-static void create_and_destroy_leaves_nothing(void **s)
-{
+static void create_and_destroy_leaves_nothing(void **s) {
     (void)s;
     scenario(churn_root, 4, 60);
 }
 
-static void many_root(u64 cpu)
-{
+static void many_root(u64 cpu) {
     block = sem_make(0);
     sel_t pd = sel_new();
     struct use before = {0, 0};
@@ -100,14 +94,12 @@ static void many_root(u64 cpu)
     use_check(before);
     sim_done();
 }
-static void many_process_starts(void **s)
-{
+static void many_process_starts(void **s) {
     (void)s;
     scenario(many_root, 2, 4);
 }
 
-static void fail_root(u64 cpu)
-{
+static void fail_root(u64 cpu) {
     block = sem_make(0);
     startup_make((unsigned)cpu);
     next_sel = 0x2000;
@@ -125,15 +117,13 @@ static void fail_root(u64 cpu)
     }
     sim_done();
 }
-static void every_allocation_may_fail(void **s)
-{
+static void every_allocation_may_fail(void **s) {
     (void)s;
     scenario(fail_root, 2, 12);
 }
 
 /* Delegation of memory into a child with the Nth allocation failing: what the child has is in its tables, or not at all. */
-static void delegate_fail_root(u64 cpu)
-{
+static void delegate_fail_root(u64 cpu) {
     (void)cpu;
     block = sem_make(0);
     ram_map(ABI_ROOT_UTCB, 4);
@@ -157,8 +147,7 @@ static void delegate_fail_root(u64 cpu)
     }
     sim_done();
 }
-static void delegation_may_fail(void **s)
-{
+static void delegation_may_fail(void **s) {
     (void)s;
     scenario(delegate_fail_root, 2, 20);
 }
@@ -166,23 +155,20 @@ static void delegation_may_fail(void **s)
 /* A PD dies while its server is called from outside: the caller gets ABORTED, on time. */
 static sel_t victim_pt, victim_pd;
 static u64 outcomes[3];
-static void slow_server(u64 rdi)
-{
+static void slow_server(u64 rdi) {
     (void)rdi;
     for (unsigned i = 0; i < 400; i++)
         sim_step();
     reply();
 }
-static void caller(u64 rdi)
-{
+static void caller(u64 rdi) {
     (void)rdi;
     u64 status = nova_call(victim_pt);
     sim_expect(status == NOVA_SUCCESS || status == NOVA_ABORTED || status == NOVA_BAD_CAP);
     outcomes[status == NOVA_SUCCESS ? 0 : status == NOVA_ABORTED ? 1 : 2]++;
     up(done);
 }
-static void death_root(u64 cpu)
-{
+static void death_root(u64 cpu) {
     unsigned other = (unsigned)cpu ^ 1;
     done = sem_make(0), block = sem_make(0);
     startup_make(other);
@@ -203,17 +189,17 @@ static void death_root(u64 cpu)
     sim_expect_eq(nova_sm_down(block, false, sim_clock() + 100000), NOVA_TIMEOUT);
     sim_done();
 }
-static void death_aborts_callers(void **s)
-{
+static void death_aborts_callers(void **s) {
     (void)s;
     scenario(death_root, 2, 150);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(create_and_destroy_leaves_nothing), cmocka_unit_test(many_process_starts),
-        cmocka_unit_test(every_allocation_may_fail),         cmocka_unit_test(delegation_may_fail),
+        cmocka_unit_test(create_and_destroy_leaves_nothing),
+        cmocka_unit_test(many_process_starts),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(delegation_may_fail),
         cmocka_unit_test(death_aborts_callers),
     };
     return cmocka_run_group_tests_name("sim pd", tests, NULL, NULL);

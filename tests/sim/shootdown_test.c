@@ -9,8 +9,7 @@ static u64 stale, hits;
 static sel_t done;
 
 /* #PF in a toucher: it has seen the page gone. The handler ends it. */
-static void fault_portal(u64 utcb)
-{
+static void fault_portal(u64 utcb) {
     struct abi_state *st = &utcb_at(utcb)->state;
     sim_expect_eq(st->qual[1] & ~0xffful, WINDOW_VA);
     sim_expect_eq(st->qual[0] & 4, 4);
@@ -20,8 +19,7 @@ static void fault_portal(u64 utcb)
     reply();
 }
 
-static void toucher(u64 rdi)
-{
+static void toucher(u64 rdi) {
     (void)rdi;
     u64 v;
     while (!stop) {
@@ -32,13 +30,13 @@ static void toucher(u64 rdi)
     }
 }
 
-static void revoke_root(u64 cpu)
-{
+static void revoke_root(u64 cpu) {
     u64 page = WINDOW_VA >> PAGE_SHIFT;
     done = sem_make(0);
     OK(nova_create_sm(0x50, SEL_PD, 0));
     ram_map(ABI_ROOT_UTCB, 2);
-    sim_expect_eq(grab(ABI_ROOT_UTCB, crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7), page << 12, crd_mem(page, 0, 7)), crd_mem(page, 0, 7));
+    sim_expect_eq(grab(ABI_ROOT_UTCB, crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7), page << 12, crd_mem(page, 0, 7)),
+                  crd_mem(page, 0, 7));
     for (unsigned c = 0; c < 4; c++) {
         if (c == cpu)
             continue;
@@ -58,26 +56,24 @@ static void revoke_root(u64 cpu)
     stop = true;
     sim_done();
 }
-static void revoke_flushes_all_cpus(void **s)
-{
+static void revoke_flushes_all_cpus(void **s) {
     (void)s;
     scenario(revoke_root, 4, 150);
 }
-static void missing_flush_is_noticed(void **s)
-{
+static void missing_flush_is_noticed(void **s) {
     (void)s;
     struct sim_options o = {.cpus = 4, .root = revoke_root, .no_flush = true};
     assert_in_range(sim_count(&o, 1, 10, SIM_FAILED), 8, 10);
 }
 
 /* Rights of a mapping in use shrink: the next write faults, reads go on. */
-static void reduce_root(u64 cpu)
-{
+static void reduce_root(u64 cpu) {
     (void)cpu;
     u64 page = WINDOW_VA >> PAGE_SHIFT, v = 42, r = 0;
     ram_map(ABI_ROOT_UTCB, 9);
     sim_mem_write(RAM_VA + 0x3000, &v, 8);
-    sim_expect_eq(grab(ABI_ROOT_UTCB, crd_mem(RAM_VA >> PAGE_SHIFT, 2, 7), page << 12, crd_mem(page, 2, 7)), crd_mem(page, 2, 7));
+    sim_expect_eq(grab(ABI_ROOT_UTCB, crd_mem(RAM_VA >> PAGE_SHIFT, 2, 7), page << 12, crd_mem(page, 2, 7)),
+                  crd_mem(page, 2, 7));
     sim_expect(sim_mem_probe(WINDOW_VA + 0x3000, true));
     OK(nova_revoke(crd_mem((RAM_VA >> PAGE_SHIFT) + 3, 0, PERM_MEM_W | PERM_MEM_X), false));
     sim_expect(!sim_mem_probe(WINDOW_VA + 0x3000, true));
@@ -90,14 +86,12 @@ static void reduce_root(u64 cpu)
     sim_expect_eq(crd, crd_mem(page + 3, 0, PERM_MEM_R));
     sim_done();
 }
-static void rights_shrink_at_once(void **s)
-{
+static void rights_shrink_at_once(void **s) {
     (void)s;
     scenario(reduce_root, 2, 30);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(revoke_flushes_all_cpus),
         cmocka_unit_test(missing_flush_is_noticed),

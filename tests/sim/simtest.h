@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#define SEL_PD        32ul
-#define EVENTS(cpu)   (0x1000ul + 0x40 * (cpu))
-#define UTCB_BASE     0x20000000ul
-#define RAM_VA        0x40000000ul
-#define OK(x)         sim_expect_eq((x), NOVA_SUCCESS)
-#define PORTAL(fn)    ((u64)(fn))
+#define SEL_PD      32ul
+#define EVENTS(cpu) (0x1000ul + 0x40 * (cpu))
+#define UTCB_BASE   0x20000000ul
+#define RAM_VA      0x40000000ul
+#define OK(x)       sim_expect_eq((x), NOVA_SUCCESS)
+#define PORTAL(fn)  ((u64)(fn))
 
 static u64 next_sel = 0x100, next_utcb = UTCB_BASE;
 
@@ -32,52 +32,45 @@ struct thread {
     unsigned cpu;
 };
 
-static inline struct thread thread_make(unsigned cpu, bool global, u64 sp)
-{
+static inline struct thread thread_make(unsigned cpu, bool global, u64 sp) {
     struct thread t = {.ec = sel_new(), .utcb = utcb_new(), .cpu = cpu};
     OK(nova_create_ec(t.ec, SEL_PD, t.utcb, cpu, sp, EVENTS(cpu), global));
     return t;
 }
 
 /* A portal whose PID is the address of its thread's UTCB unless pid says otherwise. */
-static inline sel_t portal_make(const struct thread *t, void (*fn)(u64), u32 mtd, sel_t sel)
-{
+static inline sel_t portal_make(const struct thread *t, void (*fn)(u64), u32 mtd, sel_t sel) {
     OK(nova_create_pt(sel, SEL_PD, t->ec, mtd, (u64)fn));
     OK(nova_pt_ctrl(sel, t->utcb));
     return sel;
 }
 
-static inline void reply(void)
-{
+static inline void reply(void) {
     sim_hypercall(&(struct sim_hypercall){.rdi = HC_REPLY});
     abort();
 }
 
 /* STARTUP: a new global thread's stack pointer is the function to run. */
-static inline void startup_portal(u64 utcb)
-{
+static inline void startup_portal(u64 utcb) {
     u64 fn = utcb_at(utcb)->state.rsp;
     utcb_at(utcb)->state.rip = fn;
     utcb_at(utcb)->state.mtd = MTD_RIP;
     reply();
 }
 
-static inline void startup_make(unsigned cpu)
-{
+static inline void startup_make(unsigned cpu) {
     struct thread t = thread_make(cpu, false, 0);
     portal_make(&t, startup_portal, MTD_RSP, EVENTS(cpu) + EVT_THREAD_STARTUP);
 }
 
-static inline struct thread thread_start(unsigned cpu, unsigned prio, void (*fn)(u64))
-{
+static inline struct thread thread_start(unsigned cpu, unsigned prio, void (*fn)(u64)) {
     struct thread t = thread_make(cpu, true, (u64)fn);
     t.sc = sel_new();
     OK(nova_create_sc(t.sc, SEL_PD, t.ec, QPD_MAKE(prio, 10000)));
     return t;
 }
 
-static inline sel_t sem_make(u64 counter)
-{
+static inline sel_t sem_make(u64 counter) {
     sel_t s = sel_new();
     OK(nova_create_sm(s, SEL_PD, counter));
     return s;
@@ -88,13 +81,11 @@ static inline void down(sel_t s) { OK(nova_sm_down(s, false, 0)); }
 /* A portal in root that receives delegations from root itself (ABI section 8: within one PD works too). */
 static struct thread grab_thread;
 static sel_t grab_pt;
-static inline void grab_portal(u64 utcb)
-{
+static inline void grab_portal(u64 utcb) {
     (void)utcb;
     reply();
 }
-static inline u64 grab(u64 my_utcb, u64 crd, u64 hotspot_and_flags, u64 window)
-{
+static inline u64 grab(u64 my_utcb, u64 crd, u64 hotspot_and_flags, u64 window) {
     if (!grab_pt) {
         grab_thread = thread_make(sim_cpu(), false, 0);
         grab_pt = portal_make(&grab_thread, grab_portal, 0, sel_new());
@@ -110,16 +101,14 @@ static inline u64 grab(u64 my_utcb, u64 crd, u64 hotspot_and_flags, u64 window)
 }
 /* 2^order pages of free RAM of the machine (page frame `pfn`) at RAM_VA. */
 #define RAM_PFN 0x2000ul
-static inline void ram_map(u64 my_utcb, unsigned order)
-{
+static inline void ram_map(u64 my_utcb, unsigned order) {
     u64 to = RAM_VA >> PAGE_SHIFT;
     u64 got = grab(my_utcb, crd_mem(RAM_PFN, order, 7), to << 12 | ITEM_H, crd_mem(to, order, 7));
     sim_expect_eq(got, crd_mem(to, order, 7));
 }
 
 /* One CMocka case: the scenario under `seeds` seeds. */
-static inline void scenario(void (*root)(u64), unsigned cpus, unsigned seeds)
-{
+static inline void scenario(void (*root)(u64), unsigned cpus, unsigned seeds) {
     struct sim_options o = {.cpus = cpus, .root = root, .check_every = 16};
     assert_int_equal(sim_seeds(&o, 1, seeds, SIM_OK), 0);
 }

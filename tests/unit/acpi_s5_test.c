@@ -10,8 +10,7 @@
 
 #include "../../userland/root/acpi.h"
 
-static void sum_fix(uint8_t *p, size_t len, size_t at)
-{
+static void sum_fix(uint8_t *p, size_t len, size_t at) {
     uint8_t sum = 0;
 
     p[at] = 0;
@@ -20,8 +19,7 @@ static void sum_fix(uint8_t *p, size_t len, size_t at)
     p[at] = (uint8_t)-sum;
 }
 
-static bool s5(const char *aml, size_t len, struct acpi_power *power)
-{
+static bool s5(const char *aml, size_t len, struct acpi_power *power) {
     uint8_t *dsdt = calloc(1, 40 + len); /* exact size: the sanitizer watches its end */
     bool found;
 
@@ -32,8 +30,7 @@ static bool s5(const char *aml, size_t len, struct acpi_power *power)
     return found;
 }
 
-static void acpi_s5_find_forms(void **state)
-{
+static void acpi_s5_find_forms(void **state) {
     struct acpi_power p;
 
     (void)state;
@@ -49,8 +46,7 @@ static void acpi_s5_find_forms(void **state)
     assert_false(s5("\x14_S5_\x12\x06\x04\x00\x00\x00\x00", 12, &p)); /* not a Name */
 }
 
-static void acpi_s5_find_truncated(void **state)
-{
+static void acpi_s5_find_truncated(void **state) {
     static const char aml[] = "\x08_S5_\x12\x4a\x01\x04\x0c\x05\x00\x00\x00\x0b\x07\x00\x00";
     struct acpi_power p;
 
@@ -60,8 +56,7 @@ static void acpi_s5_find_truncated(void **state)
         assert_false(s5(aml, len, &p));
 }
 
-static void acpi_rsdp_find_checks_sum(void **state)
-{
+static void acpi_rsdp_find_checks_sum(void **state) {
     uint8_t area[128] = {0};
     bool xsdt;
 
@@ -76,8 +71,7 @@ static void acpi_rsdp_find_checks_sum(void **state)
     assert_false(xsdt);
 }
 
-static void acpi_table_check_bounds(void **state)
-{
+static void acpi_table_check_bounds(void **state) {
     uint8_t t[64] = "FACP";
 
     (void)state;
@@ -92,8 +86,7 @@ static void acpi_table_check_bounds(void **state)
     assert_int_equal(acpi_table_check(t, 60, "FACP"), 0);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(acpi_s5_find_forms),
         cmocka_unit_test(acpi_s5_find_truncated),

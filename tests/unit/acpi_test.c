@@ -10,8 +10,18 @@
 #include "arch/acpi.h"
 #include "phys_image.h"
 
-enum { BASE = 0xe0000, RSDP = BASE + 0x10, RSDT = BASE + 0x100, XSDT = BASE + 0x180, MADT = BASE + 0x200, FADT = BASE + 0x300, HPET = BASE + 0x400,
-       DMAR = BASE + 0x480, MCFG = BASE + 0x500, SIZE = 0x600 };
+enum {
+    BASE = 0xe0000,
+    RSDP = BASE + 0x10,
+    RSDT = BASE + 0x100,
+    XSDT = BASE + 0x180,
+    MADT = BASE + 0x200,
+    FADT = BASE + 0x300,
+    HPET = BASE + 0x400,
+    DMAR = BASE + 0x480,
+    MCFG = BASE + 0x500,
+    SIZE = 0x600
+};
 static const u64 tables[] = {MADT, FADT, HPET, DMAR, MCFG};
 static struct acpi_info info;
 
@@ -53,13 +63,13 @@ static struct phys_image image_make(void) {
     }
     seal(&m, RSDT, 36 + 5 * 4, 9);
     seal(&m, XSDT, 36 + 5 * 8, 9);
-    static const u8 madt[] = {0, 0, 0xe0, 0xfe, 1, 0, 0, 0,            /* LAPIC address, 8259 present */
-                              0, 8, 7, 0, 1, 0, 0, 0,                  /* CPU: ACPI id 7, APIC id 0, enabled */
-                              0, 8, 8, 1, 0, 0, 0, 0,                  /* disabled */
-                              9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, /* x2APIC 0x100 */
-                              1, 12, 5, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0, /* I/O APIC 5 */
-                              2, 10, 0, 9, 9, 0, 0, 0, 0xf, 0,          /* IRQ 9: level, low */
-                              2, 10, 0, 0, 2, 0, 0, 0, 0, 0};           /* IRQ 0 -> GSI 2 */
+    static const u8 madt[] = {0, 0,  0xe0, 0xfe, 1, 0, 0,    0, /* LAPIC address, 8259 present */
+                              0, 8,  7,    0,    1, 0, 0,    0, /* CPU: ACPI id 7, APIC id 0, enabled */
+                              0, 8,  8,    1,    0, 0, 0,    0, /* disabled */
+                              9, 16, 0,    0,    0, 1, 0,    0,    1,   0, 0, 0, 9, 0, 0, 0, /* x2APIC 0x100 */
+                              1, 12, 5,    0,    0, 0, 0xc0, 0xfe, 0,   0, 0, 0,             /* I/O APIC 5 */
+                              2, 10, 0,    9,    9, 0, 0,    0,    0xf, 0,                   /* IRQ 9: level, low */
+                              2, 10, 0,    0,    2, 0, 0,    0,    0,   0};                  /* IRQ 0 -> GSI 2 */
     header(&m, MADT, "APIC", 36 + sizeof(madt));
     memcpy(at(&m, MADT + 36), madt, sizeof(madt));
     header(&m, FADT, "FACP", 244);
@@ -154,14 +164,14 @@ static void random_damage(void **state) {
         if (round & 1)
             seal_all(&m);
         if (parse(&m))
-            assert_true(info.cpu_count <= ACPI_MAX_CPUS && info.ioapic_count <= ACPI_MAX_IOAPICS && info.drhd_count <= ACPI_MAX_DRHDS &&
-                        info.mcfg_count <= ACPI_MAX_MCFG);
+            assert_true(info.cpu_count <= ACPI_MAX_CPUS && info.ioapic_count <= ACPI_MAX_IOAPICS &&
+                        info.drhd_count <= ACPI_MAX_DRHDS && info.mcfg_count <= ACPI_MAX_MCFG);
         free(m.bytes);
     }
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(good), cmocka_unit_test(one_table_damaged), cmocka_unit_test(no_root_table),
-                                       cmocka_unit_test(random_damage)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(good), cmocka_unit_test(one_table_damaged),
+                                       cmocka_unit_test(no_root_table), cmocka_unit_test(random_damage)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

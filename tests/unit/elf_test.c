@@ -58,23 +58,23 @@ static void broken_field(void **state) {
         unsigned at, bytes;
         u64 value;
     } breaks[] = {
-        {0, 1, 0},                      /* magic */
-        {4, 1, 1},                      /* 32 bit */
-        {16, 2, 3},                     /* shared object */
-        {18, 2, 3},                     /* i386 */
-        {24, 8, 0x800000000000},        /* entry in the kernel half */
-        {32, 8, ~0ul},                  /* program headers far away */
-        {32, 8, FILE_SIZE - PH},        /* the second one sticks out */
-        {54, 2, 32},                    /* odd size */
-        {56, 2, 0},                     /* none */
-        {56, 2, 0xffff},                /* too many for the file */
-        {PHOFF + 8, 8, FILE_SIZE + 1},  /* offset outside */
-        {PHOFF + 8, 8, ~0xffful},       /* offset + size wraps */
-        {PHOFF + 32, 8, 0x101},         /* file size above memory size */
+        {0, 1, 0},                       /* magic */
+        {4, 1, 1},                       /* 32 bit */
+        {16, 2, 3},                      /* shared object */
+        {18, 2, 3},                      /* i386 */
+        {24, 8, 0x800000000000},         /* entry in the kernel half */
+        {32, 8, ~0ul},                   /* program headers far away */
+        {32, 8, FILE_SIZE - PH},         /* the second one sticks out */
+        {54, 2, 32},                     /* odd size */
+        {56, 2, 0},                      /* none */
+        {56, 2, 0xffff},                 /* too many for the file */
+        {PHOFF + 8, 8, FILE_SIZE + 1},   /* offset outside */
+        {PHOFF + 8, 8, ~0xffful},        /* offset + size wraps */
+        {PHOFF + 32, 8, 0x101},          /* file size above memory size */
         {PHOFF + 16, 8, 0x7ffffffffff8}, /* runs out of user space */
-        {PHOFF + 40, 8, ~0ul},          /* memory size wraps */
-        {PHOFF + 40, 8, 0x2000},        /* overlaps the next */
-        {PHOFF + PH + 16, 8, 0x400000}, /* not ascending */
+        {PHOFF + 40, 8, ~0ul},           /* memory size wraps */
+        {PHOFF + 40, 8, 0x2000},         /* overlaps the next */
+        {PHOFF + PH + 16, 8, 0x400000},  /* not ascending */
     };
     for (unsigned i = 0; i < ARRAY_SIZE(breaks); i++) {
         u8 image[FILE_SIZE];
@@ -108,6 +108,7 @@ static void random_bytes(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(good), cmocka_unit_test(broken_field), cmocka_unit_test(random_bytes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(good), cmocka_unit_test(broken_field),
+                                       cmocka_unit_test(random_bytes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,9 @@ static void memory_entry(struct phys_image *m, u64 at, u64 base, u64 size, u32 t
     phys_put(m, at + 16, 4, type);
 }
 
-static struct phys_image image_new(void) { return (struct phys_image){.base = BASE, .size = SIZE, .bytes = calloc(1, SIZE)}; }
+static struct phys_image image_new(void) {
+    return (struct phys_image){.base = BASE, .size = SIZE, .bytes = calloc(1, SIZE)};
+}
 
 static void make1(struct phys_image *m) {
     phys_put(m, BASE, 4, 4 | 8 | 64);
@@ -165,7 +167,8 @@ static void ranges_random(void **state) {
         const struct boot_range avoid = {.base = 40 << 12, .size = 3 << 12};
         u64 at = range_find(&l, 2 << 12, 0x2000, 1, 0x4000, 60 << 12, &avoid, 1) >> 12;
         if (at)
-            assert_true(model[at] == 1 && model[at + 1] == 1 && at % 2 == 0 && at >= 4 && at + 2 <= 60 && (at + 2 <= 40 || at >= 43));
+            assert_true(model[at] == 1 && model[at + 1] == 1 && at % 2 == 0 && at >= 4 && at + 2 <= 60 &&
+                        (at + 2 <= 40 || at >= 43));
     }
 }
 
@@ -182,7 +185,8 @@ static void ranges_full(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(good1),   cmocka_unit_test(good2),         cmocka_unit_test(bad),
-                                       cmocka_unit_test(damaged), cmocka_unit_test(ranges_random), cmocka_unit_test(ranges_full)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(good1),         cmocka_unit_test(good2),
+                                       cmocka_unit_test(bad),           cmocka_unit_test(damaged),
+                                       cmocka_unit_test(ranges_random), cmocka_unit_test(ranges_full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

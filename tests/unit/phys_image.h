@@ -16,4 +16,6 @@ static inline const void *phys_image_map(void *context, u64 addr, u64 size) {
 static inline struct phys_reader phys_image_reader(struct phys_image *m) {
     return (struct phys_reader){.map = phys_image_map, .context = m};
 }
-static inline void phys_put(struct phys_image *m, u64 addr, unsigned bytes, u64 v) { memcpy(m->bytes + (addr - m->base), &v, bytes); }
+static inline void phys_put(struct phys_image *m, u64 addr, unsigned bytes, u64 v) {
+    memcpy(m->bytes + (addr - m->base), &v, bytes);
+}

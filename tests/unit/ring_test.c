@@ -18,8 +18,7 @@ static struct {
 } shared;
 static struct ring producer, consumer;
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     memset(&shared, 0, sizeof shared);
     ring_init(&producer, &shared.mem, 64);
@@ -27,8 +26,7 @@ static int setup(void **state)
     return 0;
 }
 
-static void ring_keeps_order_around_the_end(void **state)
-{
+static void ring_keeps_order_around_the_end(void **state) {
     uint8_t next_in = 0, next_out = 0;
 
     (void)state;
@@ -49,8 +47,7 @@ static void ring_keeps_order_around_the_end(void **state)
     }
 }
 
-static void ring_survives_hostile_peer(void **state)
-{
+static void ring_survives_hostile_peer(void **state) {
     uint8_t bytes[64];
 
     (void)state;
@@ -60,8 +57,7 @@ static void ring_survives_hostile_peer(void **state)
     assert_int_equal(ring_get(&consumer, bytes, 64), 0);
 }
 
-static void ring_wakes_once(void **state)
-{
+static void ring_wakes_once(void **state) {
     (void)state;
     assert_false(ring_wake_reader(&producer));
     ring_sleep_reader(&consumer);
@@ -69,8 +65,7 @@ static void ring_wakes_once(void **state)
     assert_false(ring_wake_reader(&producer));
 }
 
-static void range_alloc_returns_to_start(void **state)
-{
+static void range_alloc_returns_to_start(void **state) {
     struct range storage[64];
     struct range_pool p;
     struct {
@@ -93,7 +88,8 @@ static void range_alloc_returns_to_start(void **state)
                 assert_int_equal(live[count].start % align, 0);
                 assert_true(live[count].start + live[count].len <= 500 || live[count].start >= 510);
                 for (uint32_t i = 0; i < count; i++)
-                    assert_true(live[i].start + live[i].len <= live[count].start || live[count].start + live[count].len <= live[i].start);
+                    assert_true(live[i].start + live[i].len <= live[count].start ||
+                                live[count].start + live[count].len <= live[i].start);
                 count++;
             }
         } else if (count) {
@@ -110,8 +106,7 @@ static void range_alloc_returns_to_start(void **state)
     assert_int_equal(p.live, 0);
 }
 
-static void msg_stays_inside_the_utcb(void **state)
-{
+static void msg_stays_inside_the_utcb(void **state) {
     static struct abi_utcb utcb;
     struct msg m;
     struct msg_in in;
@@ -150,8 +145,7 @@ static void msg_stays_inside_the_utcb(void **state)
     assert_false(msg_get_string(&in, text, sizeof text));
 }
 
-static void msg_add_pages_splits_naturally(void **state)
-{
+static void msg_add_pages_splits_naturally(void **state) {
     static struct abi_utcb utcb;
     struct msg m;
     uint64_t covered = 0;
@@ -170,8 +164,7 @@ static void msg_add_pages_splits_naturally(void **state)
     assert_int_equal(covered, 1000);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(ring_keeps_order_around_the_end, setup),
         cmocka_unit_test_setup(ring_survives_hostile_peer, setup),

@@ -16,8 +16,8 @@ static uint8_t image[0x3000];
 
 static void put(size_t at, uint64_t value, size_t size) { memcpy(image + at, &value, size); }
 
-static void put_segment(size_t index, uint32_t flags, uint64_t offset, uint64_t va, uint64_t file_size, uint64_t mem_size)
-{
+static void put_segment(size_t index, uint32_t flags, uint64_t offset, uint64_t va, uint64_t file_size,
+                        uint64_t mem_size) {
     size_t at = 64 + 56 * index;
 
     put(at, 1, 4);
@@ -28,8 +28,7 @@ static void put_segment(size_t index, uint32_t flags, uint64_t offset, uint64_t 
     put(at + 40, mem_size, 8);
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     static const uint8_t ident[] = {0x7f, 'E', 'L', 'F', 2, 1, 1};
 
     (void)state;
@@ -48,8 +47,7 @@ static int setup(void **state)
 
 static const char *parse(struct elf_image *elf) { return elf_parse(elf, image, sizeof image, 0x1000, 0x10000000); }
 
-static void elf_parse_good(void **state)
-{
+static void elf_parse_good(void **state) {
     struct elf_image elf;
 
     (void)state;
@@ -63,8 +61,7 @@ static void elf_parse_good(void **state)
     assert_int_equal(elf.segment[1].perm, PERM_MEM_R | PERM_MEM_W);
 }
 
-static void elf_parse_truncated(void **state)
-{
+static void elf_parse_truncated(void **state) {
     struct elf_image elf;
 
     (void)state;
@@ -77,20 +74,19 @@ static void elf_parse_truncated(void **state)
     }
 }
 
-static void elf_parse_bad_segments(void **state)
-{
+static void elf_parse_bad_segments(void **state) {
     static const struct {
         uint32_t flags;
         uint64_t offset, va, file_size, mem_size;
     } bad[] = {
-        {7, 0x1000, 0x500000, 1, 1},                  /* writable and executable */
-        {4, 0x1000, 0x400000, 1, 1},                  /* shares a page */
-        {4, 0x1000, 0x10000000, 1, 1},                /* beyond the range */
-        {4, 0x1000, 0x500000, 1, UINT64_MAX},         /* wraps */
-        {4, UINT64_MAX, 0x500000, 1, 1},              /* outside the file */
+        {7, 0x1000, 0x500000, 1, 1},          /* writable and executable */
+        {4, 0x1000, 0x400000, 1, 1},          /* shares a page */
+        {4, 0x1000, 0x10000000, 1, 1},        /* beyond the range */
+        {4, 0x1000, 0x500000, 1, UINT64_MAX}, /* wraps */
+        {4, UINT64_MAX, 0x500000, 1, 1},      /* outside the file */
         {4, 0x1000, 0x500000, UINT64_MAX, UINT64_MAX},
-        {4, 0x1000, 0x500000, 2, 1},                  /* file longer than memory */
-        {4, 0x1000, 0, 1, 1},                         /* page 0 */
+        {4, 0x1000, 0x500000, 2, 1}, /* file longer than memory */
+        {4, 0x1000, 0, 1, 1},        /* page 0 */
     };
     struct elf_image elf;
 
@@ -101,8 +97,7 @@ static void elf_parse_bad_segments(void **state)
     }
 }
 
-static void elf_parse_entry_outside_text(void **state)
-{
+static void elf_parse_entry_outside_text(void **state) {
     struct elf_image elf;
 
     (void)state;
@@ -110,8 +105,7 @@ static void elf_parse_entry_outside_text(void **state)
     assert_non_null(parse(&elf));
 }
 
-static void elf_parse_random_damage(void **state)
-{
+static void elf_parse_random_damage(void **state) {
     struct elf_image elf;
 
     (void)state;
@@ -129,8 +123,7 @@ static void elf_parse_random_damage(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(elf_parse_good, setup),
         cmocka_unit_test_setup(elf_parse_truncated, setup),

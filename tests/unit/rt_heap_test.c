@@ -14,8 +14,7 @@
 static uint8_t arena[1 << 20] __attribute__((aligned(16)));
 static size_t arena_used;
 
-static bool grow(struct heap *h, size_t bytes)
-{
+static bool grow(struct heap *h, size_t bytes) {
     size_t size = bytes < 65536 ? 65536 : bytes;
 
     if (size > sizeof arena - arena_used)
@@ -25,8 +24,7 @@ static bool grow(struct heap *h, size_t bytes)
     return true;
 }
 
-static void heap_random_blocks_do_not_overlap(void **state)
-{
+static void heap_random_blocks_do_not_overlap(void **state) {
     struct heap h;
     struct {
         uint8_t *p;
@@ -67,8 +65,7 @@ static void heap_random_blocks_do_not_overlap(void **state)
     assert_int_equal(h.used, 0);
 }
 
-static void heap_exhausted_gives_null(void **state)
-{
+static void heap_exhausted_gives_null(void **state) {
     struct heap h;
     int blocks = 0;
 
@@ -87,8 +84,7 @@ static void heap_exhausted_gives_null(void **state)
     assert_non_null(heap_alloc(&h, 10));
 }
 
-static void heap_large_blocks_merge(void **state)
-{
+static void heap_large_blocks_merge(void **state) {
     struct heap h;
     void *p[9];
 
@@ -105,8 +101,7 @@ static void heap_large_blocks_merge(void **state)
 
 static struct screens screens;
 
-static size_t screen_collect(char *text, size_t size)
-{
+static size_t screen_collect(char *text, size_t size) {
     const uint8_t *bytes;
     size_t len, at = 0;
 
@@ -119,8 +114,7 @@ static size_t screen_collect(char *text, size_t size)
     return at;
 }
 
-static void screen_switch_replays(void **state)
-{
+static void screen_switch_replays(void **state) {
     static char text[300000];
 
     (void)state;
@@ -144,8 +138,7 @@ static void screen_switch_replays(void **state)
     assert_int_equal(screen_collect(text, sizeof text), 22 + SCREEN_REPLAY * 6);
 }
 
-static void screen_back_drops_oldest(void **state)
-{
+static void screen_back_drops_oldest(void **state) {
     static uint8_t bytes[SCREEN_HISTORY];
     static char text[300000];
 
@@ -162,8 +155,7 @@ static void screen_back_drops_oldest(void **state)
     assert_int_equal(screen_space(&screens, 3), SCREEN_HISTORY);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(heap_random_blocks_do_not_overlap), cmocka_unit_test(heap_exhausted_gives_null),
         cmocka_unit_test(heap_large_blocks_merge),           cmocka_unit_test(screen_switch_replays),

@@ -30,8 +30,7 @@ static struct {
 
 static void console_note(const char *text) { screen_switch(&console.screens, console.screens.front, text); }
 
-static void console_key(uint8_t key)
-{
+static void console_key(uint8_t key) {
     uint32_t front = console.screens.front;
 
     if (console.escape) {
@@ -60,8 +59,7 @@ static void console_key(uint8_t key)
     }
 }
 
-static bool console_receive(void)
-{
+static bool console_receive(void) {
     bool any = false;
 
     for (int key = uart_read(); key >= 0; key = uart_read()) {
@@ -71,8 +69,7 @@ static bool console_receive(void)
     return any;
 }
 
-static bool console_transmit(void)
-{
+static bool console_transmit(void) {
     const uint8_t *bytes;
     size_t len = screen_next(&console.screens, &bytes);
     size_t sent = uart_write(bytes, len);
@@ -82,8 +79,7 @@ static bool console_transmit(void)
 }
 
 /* Moves what a client wrote into its screen, as far as that may take it. */
-static bool client_drain(struct client *c)
-{
+static bool client_drain(struct client *c) {
     uint8_t part[512];
     bool any = false;
 
@@ -105,8 +101,7 @@ static bool client_drain(struct client *c)
     return any;
 }
 
-static void console_service(void)
-{
+static void console_service(void) {
     bool any;
 
     do {
@@ -118,8 +113,7 @@ static void console_service(void)
 }
 
 /* Everything out before something else may happen; bounded, the line may be stuck. */
-static void console_flush(void)
-{
+static void console_flush(void) {
     const uint8_t *bytes;
     uint64_t end = clock_tsc() + clock_us_to_tsc(500000);
 
@@ -128,8 +122,7 @@ static void console_flush(void)
     while (screen_next(&console.screens, &bytes) && clock_tsc() < end);
 }
 
-static void console_accept(void)
-{
+static void console_accept(void) {
     for (uint32_t i = 0; i < CLIENTS; i++) {
         struct client *c = &console.client[i];
         struct screen *screen;
@@ -148,13 +141,13 @@ static void console_accept(void)
         memcpy(screen->label, label, sizeof screen->label);
         if (key & KEY_FOREGROUND && console.screens.front != c->screen) {
             console_flush();
-            screen_switch(&console.screens, c->screen, "to the front because it is the only virtual machine; Ctrl-] 0: system");
+            screen_switch(&console.screens, c->screen,
+                          "to the front because it is the only virtual machine; Ctrl-] 0: system");
         }
     }
 }
 
-static void console_closed(void)
-{
+static void console_closed(void) {
     uint64_t id;
 
     while (parent_call(PARENT_CLOSED, NULL, 0, &id, 1) == PARENT_OK) {
@@ -183,8 +176,7 @@ static void console_closed(void)
     }
 }
 
-static void console_control(void)
-{
+static void console_control(void) {
     uint32_t *control = &rt.info->control;
     uint32_t request = mem_read32(control);
 
@@ -202,8 +194,7 @@ static void console_control(void)
         __asm__ volatile("xor %%ecx, %%ecx\n\tdivl %%ecx" : : "a"(1), "d"(0) : "ecx");
 }
 
-static void console_interrupts(void *arg)
-{
+static void console_interrupts(void *arg) {
     (void)arg;
     for (;;) {
         (void)sem_down(console.irq);
@@ -214,8 +205,7 @@ static void console_interrupts(void *arg)
     }
 }
 
-int main(void)
-{
+int main(void) {
     if (parent_ports(0x3f8, 8) != PARENT_OK)
         panic("ports 0x3f8-0x3ff are not granted: the section needs ports = 0x3f8-0x3ff");
     console.irq = parent_irq(4);
@@ -224,7 +214,7 @@ int main(void)
     if (!mutex_init(&console.lock))
         panic("no kernel memory");
     uart_init();
-    strcpy(console.screens.screen[0].label, "system");
+    memcpy(console.screens.screen[0].label, "system", sizeof "system");
     static const char hello[] = "[consoles: Ctrl-] then a digit switches; 0: system, 1 to 9: virtual machines]\r\n";
 
     screen_put(&console.screens, 0, (const uint8_t *)hello, sizeof hello - 1);

@@ -6,24 +6,23 @@ enum { IER_RX = 1, IER_TX = 2, LSR_DATA = 1, LSR_THRE = 0x20, FIFO_SIZE = 16 };
 
 static uint8_t uart_ier;
 
-static uint8_t uart_in(uint16_t reg)
-{
+static uint8_t uart_in(uint16_t reg) {
     uint8_t v;
 
     __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"((uint16_t)(COM1 + reg)));
     return v;
 }
 
-static void uart_out(uint16_t reg, uint8_t v) { __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"((uint16_t)(COM1 + reg))); }
+static void uart_out(uint16_t reg, uint8_t v) {
+    __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"((uint16_t)(COM1 + reg)));
+}
 
-static void uart_interrupts(uint8_t ier)
-{
+static void uart_interrupts(uint8_t ier) {
     if (ier != uart_ier)
         uart_out(IER, uart_ier = ier);
 }
 
-void uart_init(void)
-{
+void uart_init(void) {
     uart_out(IER, 0);
     uart_out(LCR, 0x80); /* divisor latch */
     uart_out(DATA, 1);   /* 115200 */
@@ -37,8 +36,7 @@ void uart_init(void)
 
 int uart_read(void) { return uart_in(LSR) & LSR_DATA ? uart_in(DATA) : -1; }
 
-size_t uart_write(const uint8_t *bytes, size_t len)
-{
+size_t uart_write(const uint8_t *bytes, size_t len) {
     size_t done = 0;
 
     while (done < len && uart_in(LSR) & LSR_THRE)

@@ -2,8 +2,7 @@
 #pragma once
 #include "rt.h"
 
-static inline uint64_t clock_tsc(void)
-{
+static inline uint64_t clock_tsc(void) {
     uint32_t lo, hi;
 
     __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
@@ -11,8 +10,7 @@ static inline uint64_t clock_tsc(void)
 }
 
 /* value * factor / divisor with a 128-bit product; saturates. (The compiler would call libgcc's 128-bit division.) */
-static inline uint64_t clock_scale(uint64_t value, uint64_t factor, uint64_t divisor)
-{
+static inline uint64_t clock_scale(uint64_t value, uint64_t factor, uint64_t divisor) {
     unsigned __int128 product = (unsigned __int128)value * factor;
     uint64_t lo = (uint64_t)product;
     uint64_t hi = (uint64_t)(product >> 64);
@@ -29,7 +27,6 @@ static inline uint64_t clock_tsc_to_ns(uint64_t tsc) { return clock_scale(tsc, 1
 static inline uint64_t clock_ns_to_tsc(uint64_t ns) { return clock_scale(ns, rt.tsc_khz, 1000000); }
 
 /* Wall clock, UTC nanoseconds since 1970. */
-static inline uint64_t clock_wall_ns(uint64_t tsc)
-{
+static inline uint64_t clock_wall_ns(uint64_t tsc) {
     return rt.epoch_s * 1000000000ull + clock_tsc_to_ns(tsc - rt.epoch_tsc);
 }

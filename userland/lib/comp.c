@@ -9,8 +9,7 @@
 #include <string.h>
 
 /* An unmapped page stays below, so a stack that overflows faults. */
-static void *comp_pages_alloc(size_t bytes)
-{
+static void *comp_pages_alloc(size_t bytes) {
     size_t size = (bytes + 4095) & ~4095ul;
     uint64_t align = 4096;
 
@@ -30,19 +29,16 @@ static void *comp_pages_alloc(size_t bytes)
 
 static sel_t comp_events(uint32_t cpu_index) { return COMP_SEL_EVENTS(cpu_index); }
 
-static uint32_t comp_cpu_number(uint32_t cpu_index)
-{
+static uint32_t comp_cpu_number(uint32_t cpu_index) {
     rt_assert(cpu_index < rt.info->cpu_count);
     return rt.info->cpu[cpu_index];
 }
 
-static bool comp_sc_create(const char *label, sel_t ec, uint32_t cpu_index, uint32_t priority, uint32_t quantum_us)
-{
+static bool comp_sc_create(const char *label, sel_t ec, uint32_t cpu_index, uint32_t priority, uint32_t quantum_us) {
     return parent_sc_create(ec, cpu_index, label, priority, quantum_us) == PARENT_OK;
 }
 
-_Noreturn void rt_main(struct startup_info *info)
-{
+_Noreturn void rt_main(struct startup_info *info) {
     struct thread *t = &rt_main_thread;
 
     thread_tls_init(t);

@@ -4,8 +4,7 @@
 
 enum parent_status console_open(struct session *s) { return session_open(s, "console"); }
 
-size_t console_write(struct session *s, const void *bytes, size_t len)
-{
+size_t console_write(struct session *s, const void *bytes, size_t len) {
     uint32_t want = len < SESSION_OUT_SIZE ? (uint32_t)len : SESSION_OUT_SIZE;
     uint32_t done = ring_put(&s->out, bytes, want);
 
@@ -18,8 +17,7 @@ size_t console_write(struct session *s, const void *bytes, size_t len)
     return done;
 }
 
-size_t console_read(struct session *s, void *bytes, size_t size)
-{
+size_t console_read(struct session *s, void *bytes, size_t size) {
     uint32_t want = size < SESSION_IN_SIZE ? (uint32_t)size : SESSION_IN_SIZE;
     uint32_t got = ring_get(&s->in, bytes, want);
 

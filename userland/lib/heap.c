@@ -16,13 +16,13 @@ struct heap_free {
 #define HEAP_MIN_LARGE 4096u
 
 /* Block sizes with header. */
-static const uint16_t heap_class_size[HEAP_CLASSES] = {32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1280, 1536, 2064};
+static const uint16_t heap_class_size[HEAP_CLASSES] = {32,  48,  64,  96,   128,  192,  256,
+                                                       384, 512, 768, 1024, 1280, 1536, 2064};
 
 void heap_init(struct heap *h, bool (*grow)(struct heap *h, size_t bytes)) { *h = (struct heap){.grow = grow}; }
 
 /* Puts a block into the address-ordered list and joins it with both neighbours. */
-static void heap_large_put(struct heap *h, struct heap_free *b)
-{
+static void heap_large_put(struct heap *h, struct heap_free *b) {
     struct heap_free **link = &h->large;
     struct heap_free *before = NULL;
 
@@ -42,8 +42,7 @@ static void heap_large_put(struct heap *h, struct heap_free *b)
     }
 }
 
-void heap_add(struct heap *h, void *memory, size_t bytes)
-{
+void heap_add(struct heap *h, void *memory, size_t bytes) {
     uintptr_t start = ((uintptr_t)memory + 15) & ~15ul;
     uintptr_t end = ((uintptr_t)memory + bytes) & ~15ul;
     struct heap_free *b = (struct heap_free *)start;
@@ -55,8 +54,7 @@ void heap_add(struct heap *h, void *memory, size_t bytes)
     heap_large_put(h, b);
 }
 
-static struct heap_free *heap_large_take(struct heap *h, size_t size)
-{
+static struct heap_free *heap_large_take(struct heap *h, size_t size) {
     for (struct heap_free **link = &h->large; *link; link = &(*link)->next) {
         struct heap_free *b = *link;
 
@@ -74,8 +72,7 @@ static struct heap_free *heap_large_take(struct heap *h, size_t size)
     return NULL;
 }
 
-static struct heap_free *heap_large_get(struct heap *h, size_t size)
-{
+static struct heap_free *heap_large_get(struct heap *h, size_t size) {
     struct heap_free *b = heap_large_take(h, size);
 
     if (!b && h->grow && h->grow(h, size + 64))
@@ -84,8 +81,7 @@ static struct heap_free *heap_large_get(struct heap *h, size_t size)
 }
 
 /* Cuts a page-sized piece into blocks of the class. */
-static bool heap_class_fill(struct heap *h, uint32_t class)
-{
+static bool heap_class_fill(struct heap *h, uint32_t class) {
     size_t size = heap_class_size[class];
     struct heap_free *chunk = heap_large_get(h, HEAP_MIN_LARGE + 16);
 
@@ -103,17 +99,15 @@ static bool heap_class_fill(struct heap *h, uint32_t class)
     return true;
 }
 
-static uint32_t heap_class(size_t size)
-{
+static uint32_t heap_class(size_t size) {
     uint32_t class = 0;
 
     while (class < HEAP_CLASSES && heap_class_size[class] < size)
-        class++;
+        class ++;
     return class;
 }
 
-void *heap_alloc(struct heap *h, size_t size)
-{
+void *heap_alloc(struct heap *h, size_t size) {
     struct heap_free *b;
 
     if (size > SIZE_MAX / 4)
@@ -136,8 +130,7 @@ void *heap_alloc(struct heap *h, size_t size)
     return (uint8_t *)b + HEAP_HEADER;
 }
 
-static struct heap_free *heap_block(const void *block)
-{
+static struct heap_free *heap_block(const void *block) {
     struct heap_free *b = (struct heap_free *)((uintptr_t)block - HEAP_HEADER);
 
     assert(b->mark == (HEAP_MARK ^ (uintptr_t)b));
@@ -146,8 +139,7 @@ static struct heap_free *heap_block(const void *block)
 
 size_t heap_block_size(const void *block) { return heap_block(block)->size - HEAP_HEADER; }
 
-void heap_free(struct heap *h, void *block)
-{
+void heap_free(struct heap *h, void *block) {
     if (!block)
         return;
     struct heap_free *b = heap_block(block);

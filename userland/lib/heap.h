@@ -12,7 +12,8 @@ struct heap {
     struct heap_free *small[HEAP_CLASSES];
     struct heap_free *large; /* by address */
     size_t total, used;      /* bytes of arenas, bytes handed out (with headers) */
-    bool (*grow)(struct heap *h, size_t bytes); /* adds an arena of at least that many bytes, or says false; may be null */
+    bool (*grow)(struct heap *h,
+                 size_t bytes); /* adds an arena of at least that many bytes, or says false; may be null */
 };
 
 void heap_init(struct heap *h, bool (*grow)(struct heap *h, size_t bytes));

@@ -14,8 +14,7 @@ void __unlock(volatile int *lock);
 _Noreturn void __stack_chk_fail(void);
 _Noreturn void __assert_fail(const char *condition, const char *file, int line, const char *function);
 
-int __lockfile(void *file)
-{
+int __lockfile(void *file) {
     (void)file; /* string streams have one user */
     return 0;
 }
@@ -26,17 +25,17 @@ void __unlockfile(void *file) { (void)file; }
 void __lock(volatile int *lock) { (void)lock; }
 void __unlock(volatile int *lock) { (void)lock; }
 
-_Noreturn void __stack_chk_fail(void) { panic("stack overrun detected in a function called from %p", __builtin_return_address(0)); }
+_Noreturn void __stack_chk_fail(void) {
+    panic("stack overrun detected in a function called from %p", __builtin_return_address(0));
+}
 
-_Noreturn void __assert_fail(const char *condition, const char *file, int line, const char *function)
-{
+_Noreturn void __assert_fail(const char *condition, const char *file, int line, const char *function) {
     panic("assertion failed: %s (%s:%d, %s)", condition, file, line, function);
 }
 
 _Noreturn void abort(void) { panic("abort() called from %p", __builtin_return_address(0)); }
 
-void *malloc(size_t size)
-{
+void *malloc(size_t size) {
     mutex_lock(&rt.heap_lock);
     void *block = heap_alloc(&rt.heap, size);
 
@@ -46,15 +45,13 @@ void *malloc(size_t size)
     return block;
 }
 
-void free(void *block)
-{
+void free(void *block) {
     mutex_lock(&rt.heap_lock);
     heap_free(&rt.heap, block);
     mutex_unlock(&rt.heap_lock);
 }
 
-void *calloc(size_t count, size_t size)
-{
+void *calloc(size_t count, size_t size) {
     size_t bytes;
     void *block = __builtin_mul_overflow(count, size, &bytes) ? NULL : malloc(bytes);
 
@@ -63,8 +60,7 @@ void *calloc(size_t count, size_t size)
     return block;
 }
 
-void *realloc(void *block, size_t size)
-{
+void *realloc(void *block, size_t size) {
     if (!block)
         return malloc(size);
 

@@ -2,13 +2,13 @@
 
 #include "rt.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #define LOG_LINE 512
 
-static size_t log_format(char line[LOG_LINE], const char *format, va_list args)
-{
+static size_t log_format(char line[LOG_LINE], const char *format, va_list args) {
     int len = vsnprintf(line, LOG_LINE, format, args);
 
     if (len < 0)
@@ -16,24 +16,29 @@ static size_t log_format(char line[LOG_LINE], const char *format, va_list args)
     return len < LOG_LINE ? (size_t)len : LOG_LINE - 1;
 }
 
-void log_vprintf(const char *format, va_list args)
-{
+static void log_vprintf(enum log_level level, const char *format, va_list args) {
     char line[LOG_LINE];
 
-    rt.log(line, log_format(line, format, args));
+    rt.log(level, line, log_format(line, format, args));
 }
 
-void log_printf(const char *format, ...)
-{
+void log_level_printf(enum log_level level, const char *format, ...) {
     va_list args;
 
     va_start(args, format);
-    log_vprintf(format, args);
+    log_vprintf(level, format, args);
     va_end(args);
 }
 
-_Noreturn void panic(const char *format, ...)
-{
+void log_printf(const char *format, ...) {
+    va_list args;
+
+    va_start(args, format);
+    log_vprintf(LOG_INFO, format, args);
+    va_end(args);
+}
+
+_Noreturn void panic(const char *format, ...) {
     char line[LOG_LINE];
     va_list args;
 

@@ -7,15 +7,15 @@
 
 void msg_begin(struct msg *m, struct abi_utcb *utcb) { msg_begin_after(m, utcb, 0); }
 
-void msg_begin_after(struct msg *m, struct abi_utcb *utcb, uint32_t words)
-{
+void msg_begin_after(struct msg *m, struct abi_utcb *utcb, uint32_t words) {
     *m = (struct msg){.utcb = utcb, .words = words, .overflow = words > UTCB_WORDS};
 }
 
-static bool msg_full(const struct msg *m, uint32_t more_words) { return m->words + 2 * m->items + more_words > UTCB_WORDS; }
+static bool msg_full(const struct msg *m, uint32_t more_words) {
+    return m->words + 2 * m->items + more_words > UTCB_WORDS;
+}
 
-void msg_put_word(struct msg *m, uint64_t word)
-{
+void msg_put_word(struct msg *m, uint64_t word) {
     if (m->overflow || msg_full(m, 1)) {
         m->overflow = true;
         return;
@@ -23,8 +23,7 @@ void msg_put_word(struct msg *m, uint64_t word)
     m->utcb->w[m->words++] = word;
 }
 
-void msg_put_bytes(struct msg *m, const void *bytes, size_t len)
-{
+void msg_put_bytes(struct msg *m, const void *bytes, size_t len) {
     size_t words = (len + 7) / 8;
 
     if (m->overflow || words > UTCB_WORDS || msg_full(m, (uint32_t)words + 1)) {
@@ -40,8 +39,7 @@ void msg_put_bytes(struct msg *m, const void *bytes, size_t len)
 
 void msg_put_string(struct msg *m, const char *text) { msg_put_bytes(m, text, strlen(text)); }
 
-static void msg_add_item(struct msg *m, uint64_t crd, uint64_t descriptor)
-{
+static void msg_add_item(struct msg *m, uint64_t crd, uint64_t descriptor) {
     if (m->overflow || msg_full(m, 2)) {
         m->overflow = true;
         return;
@@ -51,23 +49,20 @@ static void msg_add_item(struct msg *m, uint64_t crd, uint64_t descriptor)
     m->items++;
 }
 
-void msg_add_delegate(struct msg *m, uint64_t crd, uint64_t hotspot, uint64_t flags)
-{
+void msg_add_delegate(struct msg *m, uint64_t crd, uint64_t hotspot, uint64_t flags) {
     msg_add_item(m, crd, hotspot << 12 | flags | ITEM_DELEGATE);
 }
 
 void msg_add_translate(struct msg *m, uint64_t crd) { msg_add_item(m, crd, 0); }
 
-bool msg_end(struct msg *m)
-{
+bool msg_end(struct msg *m) {
     if (m->overflow)
         return false;
     m->utcb->items = UTCB_ITEMS(m->words, m->items);
     return true;
 }
 
-uint32_t msg_range_order(uint64_t a, uint64_t b, uint64_t len)
-{
+uint32_t msg_range_order(uint64_t a, uint64_t b, uint64_t len) {
     uint32_t order = 0;
 
     while (order < 31 && !((a | b) & (1ul << order)) && 2ul << order <= len)
@@ -75,8 +70,7 @@ uint32_t msg_range_order(uint64_t a, uint64_t b, uint64_t len)
     return order;
 }
 
-uint64_t msg_add_pages(struct msg *m, uint64_t from, uint64_t to, uint64_t pages, uint32_t perm, uint64_t flags)
-{
+uint64_t msg_add_pages(struct msg *m, uint64_t from, uint64_t to, uint64_t pages, uint32_t perm, uint64_t flags) {
     uint64_t done = 0;
 
     while (done < pages && !m->overflow && !msg_full(m, 2)) {
@@ -88,8 +82,7 @@ uint64_t msg_add_pages(struct msg *m, uint64_t from, uint64_t to, uint64_t pages
     return done;
 }
 
-void msg_parse(struct msg_in *m, const struct abi_utcb *utcb)
-{
+void msg_parse(struct msg_in *m, const struct abi_utcb *utcb) {
     uint32_t words = utcb->items & 0xffff;
     uint32_t items = (uint32_t)(utcb->items >> 16) & 0xffff;
 
@@ -98,8 +91,7 @@ void msg_parse(struct msg_in *m, const struct abi_utcb *utcb)
     m->items = items < (UTCB_WORDS - m->words) / 2 ? items : (UTCB_WORDS - m->words) / 2;
 }
 
-uint64_t msg_get_word(struct msg_in *m)
-{
+uint64_t msg_get_word(struct msg_in *m) {
     if (m->next_word >= m->words) {
         m->short_read = true;
         return 0;
@@ -107,8 +99,7 @@ uint64_t msg_get_word(struct msg_in *m)
     return m->utcb->w[m->next_word++];
 }
 
-size_t msg_get_bytes(struct msg_in *m, void *bytes, size_t size)
-{
+size_t msg_get_bytes(struct msg_in *m, void *bytes, size_t size) {
     uint64_t len = msg_get_word(m);
 
     if (len > size || (len + 7) / 8 > m->words - m->next_word) {
@@ -120,16 +111,14 @@ size_t msg_get_bytes(struct msg_in *m, void *bytes, size_t size)
     return len;
 }
 
-bool msg_get_string(struct msg_in *m, char *text, size_t size)
-{
+bool msg_get_string(struct msg_in *m, char *text, size_t size) {
     size_t len = msg_get_bytes(m, text, size - 1);
 
     text[len] = 0;
     return !m->short_read && !memchr(text, 0, len);
 }
 
-uint64_t msg_get_item(struct msg_in *m)
-{
+uint64_t msg_get_item(struct msg_in *m) {
     if (m->next_item >= m->items)
         return 0;
     return m->utcb->w[WORD_CRD(m->next_item++)];

@@ -16,16 +16,14 @@ struct exchange {
     struct msg_in in;
 };
 
-static void exchange_begin(struct exchange *x, enum parent_op op)
-{
+static void exchange_begin(struct exchange *x, enum parent_op op) {
     x->utcb = thread_utcb();
     memcpy(&x->saved, x->utcb, sizeof x->saved);
     msg_begin(&x->out, x->utcb);
     msg_put_word(&x->out, op);
 }
 
-static enum parent_status exchange_call(struct exchange *x)
-{
+static enum parent_status exchange_call(struct exchange *x) {
     uint64_t status;
 
     if (!msg_end(&x->out))
@@ -37,13 +35,10 @@ static enum parent_status exchange_call(struct exchange *x)
     return (enum parent_status)msg_get_word(&x->in);
 }
 
-static void exchange_end(struct exchange *x)
-{
-    memcpy(x->utcb, &x->saved, sizeof x->saved);
-}
+static void exchange_end(struct exchange *x) { memcpy(x->utcb, &x->saved, sizeof x->saved); }
 
-enum parent_status parent_call(enum parent_op op, const uint64_t *in, uint32_t in_words, uint64_t *out, uint32_t out_words)
-{
+enum parent_status parent_call(enum parent_op op, const uint64_t *in, uint32_t in_words, uint64_t *out,
+                               uint32_t out_words) {
     struct exchange x;
     enum parent_status status;
 
@@ -58,8 +53,8 @@ enum parent_status parent_call(enum parent_op op, const uint64_t *in, uint32_t i
 }
 
 /* The same with a receive window. */
-static enum parent_status parent_receive(enum parent_op op, uint64_t window, const uint64_t *in, uint32_t in_words, uint64_t *out)
-{
+static enum parent_status parent_receive(enum parent_op op, uint64_t window, const uint64_t *in, uint32_t in_words,
+                                         uint64_t *out) {
     struct exchange x;
     enum parent_status status;
 
@@ -77,8 +72,7 @@ static enum parent_status parent_receive(enum parent_op op, uint64_t window, con
 /* All memory that root delegates lies below 2^43: one window covers it. */
 static uint64_t parent_memory_window(void) { return crd_mem(0, CRD_ORDER_MAX, PERM_MEM_ALL); }
 
-static sel_t parent_receive_cap(enum parent_op op, uint64_t arg)
-{
+static sel_t parent_receive_cap(enum parent_op op, uint64_t arg) {
     sel_t sel = sel_alloc(0);
 
     if (sel && parent_receive(op, crd_obj(sel, 0, CRD_PERM_ANY), &arg, 1, NULL) != PARENT_OK) {
@@ -88,18 +82,17 @@ static sel_t parent_receive_cap(enum parent_op op, uint64_t arg)
     return sel;
 }
 
-void parent_log(const char *text, size_t len)
-{
+void parent_log(uint32_t level, const char *text, size_t len) {
     struct exchange x;
 
     exchange_begin(&x, PARENT_LOG);
+    msg_put_word(&x.out, level);
     msg_put_bytes(&x.out, text, len);
     (void)exchange_call(&x);
     exchange_end(&x);
 }
 
-_Noreturn void parent_exit(int code, const char *reason)
-{
+_Noreturn void parent_exit(int code, const char *reason) {
     struct exchange x;
 
     exchange_begin(&x, PARENT_EXIT);
@@ -110,8 +103,7 @@ _Noreturn void parent_exit(int code, const char *reason)
         __asm__ volatile("pause");
 }
 
-enum parent_status parent_memory(uint64_t va, uint64_t bytes, uint32_t perm)
-{
+enum parent_status parent_memory(uint64_t va, uint64_t bytes, uint32_t perm) {
     uint64_t pages = (bytes + 4095) >> 12;
 
     for (uint64_t done = 0, got = 0; done < pages; done += got) {
@@ -126,8 +118,7 @@ enum parent_status parent_memory(uint64_t va, uint64_t bytes, uint32_t perm)
     return PARENT_OK;
 }
 
-enum parent_status parent_region_map(enum region region)
-{
+enum parent_status parent_region_map(enum region region) {
     uint64_t next = 0;
 
     do {
@@ -140,8 +131,8 @@ enum parent_status parent_region_map(enum region region)
     return PARENT_OK;
 }
 
-enum parent_status parent_sc_create(sel_t ec, uint32_t cpu_index, const char *label, uint32_t priority, uint32_t quantum_us)
-{
+enum parent_status parent_sc_create(sel_t ec, uint32_t cpu_index, const char *label, uint32_t priority,
+                                    uint32_t quantum_us) {
     struct exchange x;
     enum parent_status status;
 
@@ -156,8 +147,7 @@ enum parent_status parent_sc_create(sel_t ec, uint32_t cpu_index, const char *la
     return status;
 }
 
-enum parent_status parent_ports(uint32_t first, uint32_t count)
-{
+enum parent_status parent_ports(uint32_t first, uint32_t count) {
     uint64_t in[2] = {first, count};
 
     return parent_receive(PARENT_PORTS, CRD_MAKE(CRD_PIO, 0, 16, PERM_PIO_A), in, 2, NULL);
@@ -165,8 +155,7 @@ enum parent_status parent_ports(uint32_t first, uint32_t count)
 
 sel_t parent_irq(uint32_t irq) { return parent_receive_cap(PARENT_IRQ, irq); }
 
-enum parent_status parent_serve(const char *service)
-{
+enum parent_status parent_serve(const char *service) {
     struct exchange x;
     enum parent_status status;
 
@@ -177,8 +166,7 @@ enum parent_status parent_serve(const char *service)
     return status;
 }
 
-static enum parent_status parent_open(const char *service, uint64_t page, uint64_t *id)
-{
+static enum parent_status parent_open(const char *service, uint64_t page, uint64_t *id) {
     struct exchange x;
     enum parent_status status;
 
@@ -192,14 +180,12 @@ static enum parent_status parent_open(const char *service, uint64_t page, uint64
     return status;
 }
 
-static void session_rings_init(struct session *s, bool server)
-{
+static void session_rings_init(struct session *s, bool server) {
     ring_init(&s->out, server ? &s->mem->in : &s->mem->out, server ? SESSION_IN_SIZE : SESSION_OUT_SIZE);
     ring_init(&s->in, server ? &s->mem->out : &s->mem->in, server ? SESSION_OUT_SIZE : SESSION_IN_SIZE);
 }
 
-enum parent_status session_open(struct session *s, const char *service)
-{
+enum parent_status session_open(struct session *s, const char *service) {
     uint64_t va = va_alloc(SESSION_PAGES * 4096, 4096);
     uint64_t id = 0;
     enum parent_status status;
@@ -219,8 +205,7 @@ enum parent_status session_open(struct session *s, const char *service)
     return s->peer ? PARENT_OK : PARENT_FAILED;
 }
 
-enum parent_status session_accept(struct session *s, uint64_t *key, char label[32])
-{
+enum parent_status session_accept(struct session *s, uint64_t *key, char label[32]) {
     uint64_t va = va_alloc(SESSION_PAGES * 4096, 4096);
     uint64_t page = va >> 12;
     struct exchange x;
@@ -247,8 +232,7 @@ enum parent_status session_accept(struct session *s, uint64_t *key, char label[3
     return s->peer ? PARENT_OK : PARENT_FAILED;
 }
 
-void session_release(struct session *s)
-{
+void session_release(struct session *s) {
     (void)nova_revoke(crd_obj(s->peer, 0, CRD_PERM_ANY), true);
     sel_free(s->peer, 0);
     va_free((uint64_t)s->mem, SESSION_PAGES * 4096);

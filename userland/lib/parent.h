@@ -4,8 +4,8 @@
 #include "ring.h"
 #include "startup.h"
 
-/* Text without newline; at most about 4000 bytes. Also used by log_printf. */
-void parent_log(const char *text, size_t len);
+/* Text without newline; at most about 4000 bytes. level: enum log_level. Used by log_printf. */
+void parent_log(uint32_t level, const char *text, size_t len);
 
 /* Ends the whole component. reason: one line for the log, may be empty. */
 _Noreturn void parent_exit(int code, const char *reason);
@@ -17,7 +17,8 @@ enum parent_status parent_memory(uint64_t va, uint64_t bytes, uint32_t perm);
 enum parent_status parent_region_map(enum region region);
 
 /* A scheduling context for a global thread or vCPU of ours, created on CPU index cpu_index. label names it in `top`. */
-enum parent_status parent_sc_create(sel_t ec, uint32_t cpu_index, const char *label, uint32_t priority, uint32_t quantum_us);
+enum parent_status parent_sc_create(sel_t ec, uint32_t cpu_index, const char *label, uint32_t priority,
+                                    uint32_t quantum_us);
 
 enum parent_status parent_ports(uint32_t first, uint32_t count);
 
@@ -25,7 +26,8 @@ enum parent_status parent_ports(uint32_t first, uint32_t count);
 sel_t parent_irq(uint32_t irq);
 
 /* One operation with words in and out; the building block of the above. Returns the reply's status. */
-enum parent_status parent_call(enum parent_op op, const uint64_t *in, uint32_t in_words, uint64_t *out, uint32_t out_words);
+enum parent_status parent_call(enum parent_op op, const uint64_t *in, uint32_t in_words, uint64_t *out,
+                               uint32_t out_words);
 
 /* A session with a service: shared rings and the peer's signal semaphore. The component's own COMP_SEL_SIGNAL is up'ed when there
  * is something to read, or space to write after console_write had to stop. */

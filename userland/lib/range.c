@@ -2,27 +2,23 @@
 
 #include <string.h>
 
-void range_init(struct range_pool *p, struct range *storage, uint32_t capacity)
-{
+void range_init(struct range_pool *p, struct range *storage, uint32_t capacity) {
     *p = (struct range_pool){.free = storage, .capacity = capacity};
 }
 
-static void range_delete(struct range_pool *p, uint32_t i)
-{
+static void range_delete(struct range_pool *p, uint32_t i) {
     p->count--;
     memmove(&p->free[i], &p->free[i + 1], (p->count - i) * sizeof p->free[0]);
 }
 
-static void range_insert(struct range_pool *p, uint32_t i, uint64_t start, uint64_t len)
-{
+static void range_insert(struct range_pool *p, uint32_t i, uint64_t start, uint64_t len) {
     memmove(&p->free[i + 1], &p->free[i], (p->count - i) * sizeof p->free[0]);
     p->free[i] = (struct range){start, len};
     p->count++;
 }
 
 /* First free range that ends after start. */
-static uint32_t range_find(const struct range_pool *p, uint64_t start)
-{
+static uint32_t range_find(const struct range_pool *p, uint64_t start) {
     uint32_t lo = 0;
     uint32_t hi = p->count;
 
@@ -38,8 +34,7 @@ static uint32_t range_find(const struct range_pool *p, uint64_t start)
 }
 
 /* [start, start + len) overlaps no free range; there is room in the array. */
-static void range_put(struct range_pool *p, uint64_t start, uint64_t len)
-{
+static void range_put(struct range_pool *p, uint64_t start, uint64_t len) {
     uint32_t i = range_find(p, start);
     bool joins_before = i > 0 && p->free[i - 1].start + p->free[i - 1].len == start;
     bool joins_after = i < p->count && p->free[i].start == start + len;
@@ -59,8 +54,7 @@ static void range_put(struct range_pool *p, uint64_t start, uint64_t len)
 
 static bool range_room(const struct range_pool *p) { return p->count + p->live < p->capacity; }
 
-bool range_reserve(struct range_pool *p, uint64_t start, uint64_t len)
-{
+bool range_reserve(struct range_pool *p, uint64_t start, uint64_t len) {
     uint64_t end = start + len;
 
     for (uint32_t i = range_find(p, start); i < p->count && p->free[i].start < end;) {
@@ -86,8 +80,7 @@ bool range_reserve(struct range_pool *p, uint64_t start, uint64_t len)
     return true;
 }
 
-bool range_add(struct range_pool *p, uint64_t start, uint64_t len)
-{
+bool range_add(struct range_pool *p, uint64_t start, uint64_t len) {
     if (!range_reserve(p, start, len))
         return false;
     if (!range_room(p))
@@ -97,8 +90,7 @@ bool range_add(struct range_pool *p, uint64_t start, uint64_t len)
     return true;
 }
 
-bool range_alloc(struct range_pool *p, uint64_t len, uint64_t align, uint64_t *start)
-{
+bool range_alloc(struct range_pool *p, uint64_t len, uint64_t align, uint64_t *start) {
     uint32_t best = p->count;
     uint64_t best_at = 0;
 
@@ -136,14 +128,12 @@ bool range_alloc(struct range_pool *p, uint64_t len, uint64_t align, uint64_t *s
     return true;
 }
 
-void range_free(struct range_pool *p, uint64_t start, uint64_t len)
-{
+void range_free(struct range_pool *p, uint64_t start, uint64_t len) {
     p->live--;
     range_put(p, start, len);
 }
 
-uint64_t range_total(const struct range_pool *p)
-{
+uint64_t range_total(const struct range_pool *p) {
     uint64_t total = 0;
 
     for (uint32_t i = 0; i < p->count; i++)
@@ -151,8 +141,7 @@ uint64_t range_total(const struct range_pool *p)
     return total;
 }
 
-uint64_t range_largest(const struct range_pool *p)
-{
+uint64_t range_largest(const struct range_pool *p) {
     uint64_t largest = 0;
 
     for (uint32_t i = 0; i < p->count; i++)

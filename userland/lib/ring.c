@@ -7,22 +7,19 @@ void ring_init(struct ring *r, struct ring_mem *mem, uint32_t size) { *r = (stru
 void ring_resume(struct ring *r, bool producer) { r->mine = mem_load_acq32(producer ? &r->mem->head : &r->mem->tail); }
 
 /* A peer's index outside of what it can be counts as "nothing there" and "no space": the peer only hurts itself. */
-static uint32_t ring_fill(const struct ring *r, uint32_t head, uint32_t tail, uint32_t otherwise)
-{
+static uint32_t ring_fill(const struct ring *r, uint32_t head, uint32_t tail, uint32_t otherwise) {
     uint32_t fill = head - tail;
 
     return fill <= r->size ? fill : otherwise;
 }
 
-uint32_t ring_space(const struct ring *r)
-{
+uint32_t ring_space(const struct ring *r) {
     return r->size - ring_fill(r, r->mine, mem_load_acq32(&r->mem->tail), r->size);
 }
 
 uint32_t ring_used(const struct ring *r) { return ring_fill(r, mem_load_acq32(&r->mem->head), r->mine, 0); }
 
-uint32_t ring_put(struct ring *r, const void *bytes, uint32_t len)
-{
+uint32_t ring_put(struct ring *r, const void *bytes, uint32_t len) {
     uint32_t space = ring_space(r);
     uint32_t at = r->mine & (r->size - 1);
     uint32_t first;
@@ -37,8 +34,7 @@ uint32_t ring_put(struct ring *r, const void *bytes, uint32_t len)
     return len;
 }
 
-uint32_t ring_get(struct ring *r, void *bytes, uint32_t size)
-{
+uint32_t ring_get(struct ring *r, void *bytes, uint32_t size) {
     uint32_t used = ring_used(r);
     uint32_t at = r->mine & (r->size - 1);
     uint32_t first;
@@ -55,14 +51,12 @@ uint32_t ring_get(struct ring *r, void *bytes, uint32_t size)
 
 /*  waiter: flag = 1; fence; look at the index      other: index = n; fence; look at the flag
  *  At least one of the two sees the other's store. */
-static bool ring_wake(uint32_t *flag)
-{
+static bool ring_wake(uint32_t *flag) {
     mem_fence();
     return mem_read32(flag) && mem_xchg32(flag, 0);
 }
 
-static void ring_sleep(uint32_t *flag)
-{
+static void ring_sleep(uint32_t *flag) {
     mem_write32(flag, 1);
     mem_fence();
 }

@@ -18,8 +18,7 @@ __asm__(".globl rt_main_thread\n.set rt_main_thread, rt_main_block + 1024");
 extern const uint8_t __tls_start[];
 extern const uint8_t __tls_file_size[], __tls_size[]; /* absolute symbols of user.ld */
 
-void thread_tls_init(struct thread *t)
-{
+void thread_tls_init(struct thread *t) {
     uint8_t *block = (uint8_t *)t - (uintptr_t)__tls_size;
 
     memcpy(block, __tls_start, (uintptr_t)__tls_file_size);
@@ -30,8 +29,7 @@ void thread_tls_init(struct thread *t)
 #define RANGES 512
 static struct range rt_sel_ranges[RANGES], rt_va_ranges[RANGES];
 
-static bool rt_heap_grow(struct heap *h, size_t bytes)
-{
+static bool rt_heap_grow(struct heap *h, size_t bytes) {
     size_t size = bytes < 0x20000 ? 0x20000 : (bytes + 4095) & ~4095ul;
     void *memory = rt.pages_alloc(size);
 
@@ -45,8 +43,7 @@ static bool rt_heap_grow(struct heap *h, size_t bytes)
     return true;
 }
 
-void rt_init(sel_t sel, uint64_t sels, uint64_t va, uint64_t va_end)
-{
+void rt_init(sel_t sel, uint64_t sels, uint64_t va, uint64_t va_end) {
     range_init(&rt.sels, rt_sel_ranges, RANGES);
     range_init(&rt.vas, rt_va_ranges, RANGES);
     (void)range_add(&rt.sels, sel, sels);
@@ -57,8 +54,7 @@ void rt_init(sel_t sel, uint64_t sels, uint64_t va, uint64_t va_end)
         panic("no kernel memory for the runtime's locks");
 }
 
-sel_t sel_alloc(uint32_t order)
-{
+sel_t sel_alloc(uint32_t order) {
     uint64_t sel = 0;
 
     mutex_lock(&rt.lock);
@@ -68,15 +64,13 @@ sel_t sel_alloc(uint32_t order)
     return sel;
 }
 
-void sel_free(sel_t sel, uint32_t order)
-{
+void sel_free(sel_t sel, uint32_t order) {
     mutex_lock(&rt.lock);
     range_free(&rt.sels, sel, 1ul << order);
     mutex_unlock(&rt.lock);
 }
 
-uint64_t va_alloc(uint64_t bytes, uint64_t align)
-{
+uint64_t va_alloc(uint64_t bytes, uint64_t align) {
     uint64_t page = 0;
 
     mutex_lock(&rt.lock);
@@ -86,8 +80,7 @@ uint64_t va_alloc(uint64_t bytes, uint64_t align)
     return page << 12;
 }
 
-void va_free(uint64_t va, uint64_t bytes)
-{
+void va_free(uint64_t va, uint64_t bytes) {
     mutex_lock(&rt.lock);
     range_free(&rt.vas, va >> 12, (bytes + 4095) >> 12);
     mutex_unlock(&rt.lock);

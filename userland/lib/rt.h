@@ -13,16 +13,16 @@ struct rt {
     sel_t pd;                  /* own PD */
     struct mutex lock;         /* protects sels and vas */
     struct range_pool sels, vas;
-    struct mutex heap_lock;    /* protects heap; taken before lock */
+    struct mutex heap_lock; /* protects heap; taken before lock */
     struct heap heap;
     uint64_t tsc_khz, epoch_s, epoch_tsc;
 
     /* Fresh zeroed pages at an address of our choice (page-aligned, below it stays unmapped if it can); root and components differ. */
     void *(*pages_alloc)(size_t bytes);
-    sel_t (*events)(uint32_t cpu_index);                 /* event base for new threads there */
-    uint32_t (*cpu_number)(uint32_t cpu_index);          /* kernel CPU number */
+    sel_t (*events)(uint32_t cpu_index);        /* event base for new threads there */
+    uint32_t (*cpu_number)(uint32_t cpu_index); /* kernel CPU number */
     bool (*sc_create)(const char *label, sel_t ec, uint32_t cpu_index, uint32_t priority, uint32_t quantum_us);
-    void (*log)(const char *line, size_t len);
+    void (*log)(uint32_t level, const char *line, size_t len);
     void (*end)(int code, const char *reason) __attribute__((noreturn)); /* panic */
 };
 extern struct rt rt;

@@ -14,25 +14,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define COMP_MAX_CPUS       8
-#define COMP_CAP_ORDER      9
-#define COMP_SEL_EVENTS(k)  (64ul * (k))
-#define COMP_SEL_PARENT(k)  (64ul * (k) + 32)
-#define COMP_SEL_PD         33ul
-#define COMP_SEL_SIGNAL     34ul
-#define COMP_SEL_FREE       (1ul << COMP_CAP_ORDER)
+#define COMP_MAX_CPUS      8
+#define COMP_CAP_ORDER     9
+#define COMP_SEL_EVENTS(k) (64ul * (k))
+#define COMP_SEL_PARENT(k) (64ul * (k) + 32)
+#define COMP_SEL_PD        33ul
+#define COMP_SEL_SIGNAL    34ul
+#define COMP_SEL_FREE      (1ul << COMP_CAP_ORDER)
 
 /* Address space of a component; all below 2^43 because the receive window of a STARTUP reply is 2^31 pages from 0. */
-#define COMP_VA_IMAGE_END  0x10000000ul /* ELF segments lie below */
-#define COMP_VA_STACK_TOP  0x1f000000ul /* main stack, grows down; unmapped below it */
-#define COMP_STACK_SIZE    0x20000ul
-#define COMP_VA_INFO       0x20000000ul
-#define COMP_VA_UTCB       0x20002000ul /* of the main thread */
-#define COMP_VA_FREE       0x40000000ul  /* the library's address allocator: heap, stacks, UTCBs, rings */
-#define COMP_VA_FREE_END   0x4000000000ul
-#define COMP_VA_KERNEL     0x5000000000ul /* REGION_KERNEL of a VM */
-#define COMP_VA_INITRD     0x6000000000ul /* REGION_INITRD */
-#define COMP_VA_RAM        0x10000000000ul /* REGION_RAM: 1 TiB aligned */
+#define COMP_VA_IMAGE_END 0x10000000ul /* ELF segments lie below */
+#define COMP_VA_STACK_TOP 0x1f000000ul /* main stack, grows down; unmapped below it */
+#define COMP_STACK_SIZE   0x20000ul
+#define COMP_VA_INFO      0x20000000ul
+#define COMP_VA_UTCB      0x20002000ul /* of the main thread */
+#define COMP_VA_FREE      0x40000000ul /* the library's address allocator: heap, stacks, UTCBs, rings */
+#define COMP_VA_FREE_END  0x4000000000ul
+#define COMP_VA_KERNEL    0x5000000000ul  /* REGION_KERNEL of a VM */
+#define COMP_VA_INITRD    0x6000000000ul  /* REGION_INITRD */
+#define COMP_VA_RAM       0x10000000000ul /* REGION_RAM: 1 TiB aligned */
 
 enum startup_feature { STARTUP_IOMMU = 1, STARTUP_VMX = 2, STARTUP_SVM = 4 };
 
@@ -45,7 +45,7 @@ enum control_request {
 };
 
 struct vm_params {
-    uint64_t ram_size; /* bytes, multiple of 2 MiB; at COMP_VA_RAM once REGION_RAM is mapped */
+    uint64_t ram_size;                 /* bytes, multiple of 2 MiB; at COMP_VA_RAM once REGION_RAM is mapped */
     uint64_t kernel_size, initrd_size; /* bytes; initrd_size 0: none */
     uint32_t cpus;                     /* guest CPUs */
     uint32_t console;                  /* console number, 1..9 */
@@ -57,7 +57,7 @@ struct vm_params {
 struct startup_info {
     uint32_t magic, size;
     char name[32];
-    uint32_t cpu_count; /* CPU indices 0..cpu_count-1 */
+    uint32_t cpu_count;          /* CPU indices 0..cpu_count-1 */
     uint32_t cpu[COMP_MAX_CPUS]; /* kernel CPU number of each index */
     uint32_t features;           /* enum startup_feature */
     uint64_t tsc_khz;
@@ -71,31 +71,31 @@ _Static_assert(sizeof(struct startup_info) <= 4096, "one page");
 
 /* Parent protocol: w[0] = operation, reply w[0] = enum parent_status. */
 enum parent_op {
-    PARENT_PD = 1,      /* -> object item: own PD (window: one selector) */
-    PARENT_SIGNAL,      /* -> object item: own signal semaphore (window: one selector) */
-    PARENT_LOG,         /* bytes: text without newline -> - */
-    PARENT_EXIT,        /* code, string -> does not return */
-    PARENT_MEMORY,      /* page, pages, perm -> memory items at that page; w[1] = pages delegated (repeat for the rest) */
-    PARENT_REGION,      /* enum region, first page offset -> memory items at the region's address; w[1] = next offset, 0: done */
-    PARENT_SC,          /* priority, quantum_us, CPU index, label string; object item: EC -> - */
+    PARENT_PD = 1, /* -> object item: own PD (window: one selector) */
+    PARENT_SIGNAL, /* -> object item: own signal semaphore (window: one selector) */
+    PARENT_LOG,    /* enum log_level, bytes: text without newline -> - */
+    PARENT_EXIT,   /* code, string -> does not return */
+    PARENT_MEMORY, /* page, pages, perm -> memory items at that page; w[1] = pages delegated (repeat for the rest) */
+    PARENT_REGION, /* enum region, first page offset -> memory items at the region's address; w[1] = next offset, 0: done */
+    PARENT_SC,     /* priority, quantum_us, CPU index, label string; object item: EC -> - */
     PARENT_PORTS,       /* first, count -> port items */
     PARENT_IRQ,         /* number (ISA) -> object item: semaphore (window: one selector); w[1] = GSI */
     PARENT_OPEN,        /* page, string service -> memory items: struct session_mem at that page; w[1] = session */
     PARENT_OPEN_SIGNAL, /* session -> object item: the peer's signal semaphore, up only */
     PARENT_SERVE,       /* string service -> -; from now on sessions can be opened */
-    PARENT_ACCEPT,      /* page -> memory items; w[1] = session, w[2] = key, string label. PARENT_NONE: no new session */
-    PARENT_CLOSED,      /* -> w[1] = session whose client has gone, or PARENT_NONE. The server drains it and says */
-    PARENT_CLOSE_DONE,  /* session -> -; only now its memory is unmapped */
+    PARENT_ACCEPT,     /* page -> memory items; w[1] = session, w[2] = key, string label. PARENT_NONE: no new session */
+    PARENT_CLOSED,     /* -> w[1] = session whose client has gone, or PARENT_NONE. The server drains it and says */
+    PARENT_CLOSE_DONE, /* session -> -; only now its memory is unmapped */
 };
 
 enum parent_status {
     PARENT_OK = 0,
-    PARENT_DENIED,  /* not granted by the section, or over its quota */
+    PARENT_DENIED, /* not granted by the section, or over its quota */
     PARENT_NO_MEM,
-    PARENT_BAD,     /* malformed request */
-    PARENT_NONE,    /* nothing there (yet) */
-    PARENT_FAILED,  /* the kernel refused; w[1] = its status */
-    PARENT_WAIT,    /* service not there yet: wait for the signal semaphore and ask again */
+    PARENT_BAD,    /* malformed request */
+    PARENT_NONE,   /* nothing there (yet) */
+    PARENT_FAILED, /* the kernel refused; w[1] = its status */
+    PARENT_WAIT,   /* service not there yet: wait for the signal semaphore and ask again */
 };
 
 enum region { REGION_KERNEL, REGION_INITRD, REGION_RAM, REGION_COUNT };

@@ -2,8 +2,7 @@
 
 #include "rt.h"
 
-sel_t sem_create(uint64_t counter)
-{
+sel_t sem_create(uint64_t counter) {
     sel_t sel = sel_alloc(0);
 
     if (!sel)
@@ -15,22 +14,19 @@ sel_t sem_create(uint64_t counter)
     return sel;
 }
 
-bool mutex_init(struct mutex *m)
-{
+bool mutex_init(struct mutex *m) {
     m->state = 0;
     m->sem = sem_create(0);
     return m->sem != 0;
 }
 
-bool mutex_trylock(struct mutex *m)
-{
+bool mutex_trylock(struct mutex *m) {
     uint32_t expected = 0;
 
     return __atomic_compare_exchange_n(&m->state, &expected, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
-void mutex_lock(struct mutex *m)
-{
+void mutex_lock(struct mutex *m) {
     if (mutex_trylock(m))
         return;
     /* A wake-up that comes too late stays in the counter and only makes a later waiter look once more. */
@@ -38,8 +34,7 @@ void mutex_lock(struct mutex *m)
         (void)sem_down(m->sem);
 }
 
-void mutex_unlock(struct mutex *m)
-{
+void mutex_unlock(struct mutex *m) {
     if (__atomic_exchange_n(&m->state, 0, __ATOMIC_RELEASE) == 2)
         sem_up(m->sem);
 }

@@ -13,8 +13,7 @@ extern const uint8_t __tls_size[];
 void portal_entry(void);
 
 /* Top of the stack page:  TLS block | struct thread ... end; below it the frame that the entry stubs read. */
-static struct thread *thread_create(const char *name, uint32_t cpu_index, bool global, thread_fn fn, void *arg)
-{
+static struct thread *thread_create(const char *name, uint32_t cpu_index, bool global, thread_fn fn, void *arg) {
     uint8_t *stack = rt.pages_alloc(THREAD_STACK);
     uint64_t utcb = va_alloc(4096, 4096);
     sel_t ec = sel_alloc(0);
@@ -42,13 +41,12 @@ static struct thread *thread_create(const char *name, uint32_t cpu_index, bool g
     return t;
 }
 
-struct thread *thread_create_local(const char *name, uint32_t cpu_index)
-{
+struct thread *thread_create_local(const char *name, uint32_t cpu_index) {
     return thread_create(name, cpu_index, false, NULL, NULL);
 }
 
-struct thread *thread_create_global(const char *name, uint32_t cpu_index, uint32_t priority, uint32_t quantum_us, thread_fn fn, void *arg)
-{
+struct thread *thread_create_global(const char *name, uint32_t cpu_index, uint32_t priority, uint32_t quantum_us,
+                                    thread_fn fn, void *arg) {
     struct thread *t = thread_create(name, cpu_index, true, fn, arg);
 
     if (t && !rt.sc_create(name, t->ec, cpu_index, priority, quantum_us))
@@ -56,8 +54,7 @@ struct thread *thread_create_global(const char *name, uint32_t cpu_index, uint32
     return t;
 }
 
-uint64_t portal_create(struct portal *p, sel_t sel, const struct thread *t, uint32_t mtd, portal_fn fn, void *arg)
-{
+uint64_t portal_create(struct portal *p, sel_t sel, const struct thread *t, uint32_t mtd, portal_fn fn, void *arg) {
     uint64_t status;
 
     p->fn = fn;

@@ -6,7 +6,7 @@
 #include "nova.h"
 
 struct thread {
-    uint64_t self;     /* FS:0, the x86-64 TLS ABI wants it */
+    uint64_t self; /* FS:0, the x86-64 TLS ABI wants it */
     uint64_t pad0[4];
     uint64_t canary;   /* FS:0x28, stack protector */
     uint8_t musl[320]; /* musl's struct pthread lies here: errno and locale of linked members */
@@ -19,8 +19,7 @@ struct thread {
 
 typedef void (*thread_fn)(void *arg);
 
-static inline struct thread *thread_self(void)
-{
+static inline struct thread *thread_self(void) {
     struct thread *t;
 
     __asm__("mov %%fs:0, %0" : "=r"(t));
@@ -33,7 +32,8 @@ struct thread *thread_create_local(const char *name, uint32_t cpu_index);
 
 /* Starts fn(arg) at once. A thread that returns from fn stays blocked for good. quantum_us and priority are requests: root caps them.
  * Null when memory, capabilities or the admission fail. */
-struct thread *thread_create_global(const char *name, uint32_t cpu_index, uint32_t priority, uint32_t quantum_us, thread_fn fn, void *arg);
+struct thread *thread_create_global(const char *name, uint32_t cpu_index, uint32_t priority, uint32_t quantum_us,
+                                    thread_fn fn, void *arg);
 
 /* Called on the local thread's own stack for every message; on return the kernel sends what the UTCB then holds as the reply
  * (item counts in utcb->items: build it with msg.h; events keep the counts they came with unless items are added). */

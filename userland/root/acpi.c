@@ -2,11 +2,12 @@
 
 #include <string.h>
 
-static uint32_t read32(const uint8_t *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24; }
+static uint32_t read32(const uint8_t *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
 static uint64_t read64(const uint8_t *p) { return read32(p) | (uint64_t)read32(p + 4) << 32; }
 
-static bool acpi_sum_zero(const uint8_t *p, size_t len)
-{
+static bool acpi_sum_zero(const uint8_t *p, size_t len) {
     uint8_t sum = 0;
 
     while (len--)
@@ -14,25 +15,23 @@ static bool acpi_sum_zero(const uint8_t *p, size_t len)
     return sum == 0;
 }
 
-long acpi_rsdp_find(const uint8_t *area, size_t len)
-{
+long acpi_rsdp_find(const uint8_t *area, size_t len) {
     for (size_t at = 0; at + 20 <= len; at += 16)
         if (!memcmp(area + at, "RSD PTR ", 8) && acpi_sum_zero(area + at, 20))
             return (long)at;
     return -1;
 }
 
-uint64_t acpi_rsdp_root(const uint8_t *rsdp, size_t len, bool *xsdt)
-{
+uint64_t acpi_rsdp_root(const uint8_t *rsdp, size_t len, bool *xsdt) {
     /* ACPI 6.4, table 5.3: revision 15, RSDT 16, length 20, XSDT 24 */
-    *xsdt = len >= 36 && rsdp[15] >= 2 && read32(rsdp + 20) <= len && acpi_sum_zero(rsdp, read32(rsdp + 20)) && read64(rsdp + 24);
+    *xsdt = len >= 36 && rsdp[15] >= 2 && read32(rsdp + 20) <= len && acpi_sum_zero(rsdp, read32(rsdp + 20)) &&
+            read64(rsdp + 24);
     return *xsdt ? read64(rsdp + 24) : read32(rsdp + 16);
 }
 
 uint32_t acpi_table_length(const uint8_t *header) { return read32(header + 4); }
 
-uint32_t acpi_table_check(const uint8_t *table, size_t len, const char *signature)
-{
+uint32_t acpi_table_check(const uint8_t *table, size_t len, const char *signature) {
     uint32_t own = len >= 36 ? acpi_table_length(table) : 0;
 
     if (own < 36 || own > len || (signature && memcmp(table, signature, 4)) || !acpi_sum_zero(table, own))
@@ -40,8 +39,7 @@ uint32_t acpi_table_check(const uint8_t *table, size_t len, const char *signatur
     return own;
 }
 
-uint64_t acpi_root_entry(const uint8_t *root, bool xsdt, uint32_t i)
-{
+uint64_t acpi_root_entry(const uint8_t *root, bool xsdt, uint32_t i) {
     uint32_t size = xsdt ? 8 : 4;
 
     if (i >= (acpi_table_length(root) - 36) / size)
@@ -49,8 +47,7 @@ uint64_t acpi_root_entry(const uint8_t *root, bool xsdt, uint32_t i)
     return xsdt ? read64(root + 36 + 8ul * i) : read32(root + 36 + 4ul * i);
 }
 
-void acpi_fadt_read(struct acpi_power *power, const uint8_t *fadt, uint32_t len)
-{
+void acpi_fadt_read(struct acpi_power *power, const uint8_t *fadt, uint32_t len) {
     /* ACPI 6.4, table 5.9: offsets of the fields */
     if (len < 76)
         return;
@@ -71,34 +68,37 @@ void acpi_fadt_read(struct acpi_power *power, const uint8_t *fadt, uint32_t len)
 }
 
 /* An integer constant of AML (ACPI 6.4, 20.2.3): returns the bytes it takes, 0 if it is none. */
-static uint32_t acpi_aml_integer(const uint8_t *p, uint32_t len, uint32_t *value)
-{
+static uint32_t acpi_aml_integer(const uint8_t *p, uint32_t len, uint32_t *value) {
     if (len < 1)
         return 0;
     switch (p[0]) {
-    case 0x00: *value = 0; return 1;          /* ZeroOp */
-    case 0x01: *value = 1; return 1;          /* OneOp */
-    case 0x0a:                                /* BytePrefix */
+    case 0x00:
+        *value = 0;
+        return 1; /* ZeroOp */
+    case 0x01:
+        *value = 1;
+        return 1; /* OneOp */
+    case 0x0a:    /* BytePrefix */
         if (len < 2)
             return 0;
         *value = p[1];
         return 2;
-    case 0x0b:                                /* WordPrefix */
+    case 0x0b: /* WordPrefix */
         if (len < 3)
             return 0;
         *value = p[1] | (uint32_t)p[2] << 8;
         return 3;
-    case 0x0c:                                /* DWordPrefix */
+    case 0x0c: /* DWordPrefix */
         if (len < 5)
             return 0;
         *value = read32(p + 1);
         return 5;
-    default: return 0;
+    default:
+        return 0;
     }
 }
 
-bool acpi_s5_find(struct acpi_power *power, const uint8_t *dsdt, uint32_t len)
-{
+bool acpi_s5_find(struct acpi_power *power, const uint8_t *dsdt, uint32_t len) {
     for (uint32_t at = 37; at + 8 < len; at++) {
         uint32_t a, b, used;
         const uint8_t *p = dsdt + at;

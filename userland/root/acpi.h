@@ -24,7 +24,7 @@ struct acpi_power {
     uint32_t dsdt_addr;
     uint64_t dsdt_xaddr;
     uint32_t smi_cmd, pm1a_cnt, pm1b_cnt;
-    uint8_t acpi_enable, century; /* century: CMOS index, 0: none */
+    uint8_t acpi_enable, century;     /* century: CMOS index, 0: none */
     uint8_t reset_space, reset_value; /* reset_space 1: I/O port */
     uint64_t reset_addr;              /* 0: no reset register */
     uint8_t slp_typ_a, slp_typ_b;

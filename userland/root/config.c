@@ -17,8 +17,7 @@ struct parser {
 };
 
 static void config_error(struct parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void config_error(struct parser *p, const char *format, ...)
-{
+static void config_error(struct parser *p, const char *format, ...) {
     char text[400];
     char line[480];
     va_list args;
@@ -33,8 +32,7 @@ static void config_error(struct parser *p, const char *format, ...)
     p->report(p->context, line);
 }
 
-bool config_size(const char *text, uint64_t *bytes)
-{
+bool config_size(const char *text, uint64_t *bytes) {
     char *end;
     uint64_t value, scale = 1;
 
@@ -42,10 +40,23 @@ bool config_size(const char *text, uint64_t *bytes)
         return false;
     value = strtoull(text, &end, 0);
     switch (*end) {
-    case 'K': case 'k': scale = 1ull << 10; end++; break;
-    case 'M': case 'm': scale = 1ull << 20; end++; break;
-    case 'G': case 'g': scale = 1ull << 30; end++; break;
-    default: break;
+    case 'K':
+    case 'k':
+        scale = 1ull << 10;
+        end++;
+        break;
+    case 'M':
+    case 'm':
+        scale = 1ull << 20;
+        end++;
+        break;
+    case 'G':
+    case 'g':
+        scale = 1ull << 30;
+        end++;
+        break;
+    default:
+        break;
     }
     if (*end || value > (1ull << 46) / scale)
         return false;
@@ -53,8 +64,7 @@ bool config_size(const char *text, uint64_t *bytes)
     return true;
 }
 
-bool config_list_has(const char *list, const char *name)
-{
+bool config_list_has(const char *list, const char *name) {
     size_t len = strlen(name);
 
     while (*list) {
@@ -68,8 +78,7 @@ bool config_list_has(const char *list, const char *name)
     return false;
 }
 
-static bool config_number(const char *text, uint64_t max, uint64_t *value)
-{
+static bool config_number(const char *text, uint64_t max, uint64_t *value) {
     char *end;
 
     if (*text < '0' || *text > '9')
@@ -86,11 +95,11 @@ struct key {
     const char *name;
     uint32_t where;
     enum key_type type;
-    size_t offset; /* in struct config_unit */
+    size_t offset;     /* in struct config_unit */
     uint64_t min, max; /* numbers; max of a text: size of its field */
 };
 
-#define FIELD(name)     offsetof(struct config_unit, name)
+#define FIELD(name)      offsetof(struct config_unit, name)
 #define TEXT_FIELD(name) FIELD(name), 0, sizeof(((struct config_unit *)0)->name)
 static const struct key keys[] = {
     {"on_last_exit", IN_SYSTEM, KEY_EXIT, 0, 0, 0},
@@ -114,8 +123,7 @@ static const struct key keys[] = {
 #define KEY_COUNT (sizeof keys / sizeof keys[0])
 
 /* Levenshtein distance over two rows; names are short. */
-static uint32_t config_distance(const char *a, const char *b)
-{
+static uint32_t config_distance(const char *a, const char *b) {
     uint32_t row[40];
     size_t len = strlen(b);
 
@@ -138,8 +146,7 @@ static uint32_t config_distance(const char *a, const char *b)
     return row[len];
 }
 
-static const char *config_nearest_key(const char *name, uint32_t where)
-{
+static const char *config_nearest_key(const char *name, uint32_t where) {
     const char *best = "";
     uint32_t best_distance = UINT32_MAX;
 
@@ -154,8 +161,7 @@ static const char *config_nearest_key(const char *name, uint32_t where)
     return best;
 }
 
-static bool config_cpus(struct config_unit *u, const char *value)
-{
+static bool config_cpus(struct config_unit *u, const char *value) {
     u->cpu_count = 0;
     for (;;) {
         char *end;
@@ -173,8 +179,7 @@ static bool config_cpus(struct config_unit *u, const char *value)
     }
 }
 
-static bool config_ports(struct config_unit *u, const char *value)
-{
+static bool config_ports(struct config_unit *u, const char *value) {
     u->port_count = 0;
     for (;;) {
         char *end;
@@ -201,16 +206,14 @@ static bool config_ports(struct config_unit *u, const char *value)
     }
 }
 
-static int config_word(const char *value, const char *const words[], int count)
-{
+static int config_word(const char *value, const char *const words[], int count) {
     for (int i = 0; i < count; i++)
         if (!strcmp(value, words[i]))
             return i;
     return -1;
 }
 
-static void config_system_value(struct parser *p, const struct key *k, const char *value)
-{
+static void config_system_value(struct parser *p, const struct key *k, const char *value) {
     static const char *const exits[] = {"stay", "poweroff"};
     static const char *const levels[] = {"error", "warn", "info", "debug"};
     int word;
@@ -230,8 +233,7 @@ static void config_system_value(struct parser *p, const struct key *k, const cha
     }
 }
 
-static void config_unit_value(struct parser *p, const struct key *k, const char *value)
-{
+static void config_unit_value(struct parser *p, const struct key *k, const char *value) {
     static const char *const bools[] = {"no", "yes"};
     void *field = (char *)p->unit + k->offset;
     uint64_t number;
@@ -242,7 +244,7 @@ static void config_unit_value(struct parser *p, const struct key *k, const char 
         if (strlen(value) >= k->max)
             config_error(p, "%s: longer than %u characters", k->name, (unsigned)k->max - 1);
         else
-            strcpy(field, value);
+            memcpy(field, value, strlen(value) + 1);
         break;
     case KEY_SIZE:
         if (!config_size(value, &number) || number < k->min || number > k->max)
@@ -252,7 +254,8 @@ static void config_unit_value(struct parser *p, const struct key *k, const char 
         break;
     case KEY_NUMBER:
         if (!config_number(value, k->max, &number) || number < k->min)
-            config_error(p, "%s = %s: must be a number from %u to %u", k->name, value, (unsigned)k->min, (unsigned)k->max);
+            config_error(p, "%s = %s: must be a number from %u to %u", k->name, value, (unsigned)k->min,
+                         (unsigned)k->max);
         else
             memcpy(field, &(uint32_t){(uint32_t)number}, 4);
         break;
@@ -274,8 +277,7 @@ static void config_unit_value(struct parser *p, const struct key *k, const char 
     }
 }
 
-static void config_key_line(struct parser *p, char *line)
-{
+static void config_key_line(struct parser *p, char *line) {
     char *equals = strchr(line, '=');
     uint32_t where;
 
@@ -306,20 +308,19 @@ static void config_key_line(struct parser *p, char *line)
             config_unit_value(p, &keys[i], value);
         return;
     }
-    config_error(p, "unknown key '%.40s' in [%s]; nearest valid key: '%s'", line, p->section, config_nearest_key(line, where));
+    config_error(p, "unknown key '%.40s' in [%s]; nearest valid key: '%s'", line, p->section,
+                 config_nearest_key(line, where));
 }
 
-static void config_unit_defaults(struct config_unit *u, enum config_kind kind, uint32_t line)
-{
+static void config_unit_defaults(struct config_unit *u, enum config_kind kind, uint32_t line) {
     *u = (struct config_unit){.kind = kind, .line = line, .irq = -1, .autostart = true, .cpus = 1};
     u->priority = kind == CONFIG_VM ? 40 : 60;
     u->memory = kind == CONFIG_VM ? 512ull << 20 : 4ull << 20;
     if (kind == CONFIG_VM)
-        strcpy(u->image, "vmm.elf");
+        memcpy(u->image, "vmm.elf", sizeof "vmm.elf");
 }
 
-static void config_unit_begin(struct parser *p, enum config_kind kind, const char *name)
-{
+static void config_unit_begin(struct parser *p, enum config_kind kind, const char *name) {
     struct config *c = p->config;
 
     p->at = AT_BAD;
@@ -340,11 +341,10 @@ static void config_unit_begin(struct parser *p, enum config_kind kind, const cha
     p->unit = &c->unit[c->unit_count++];
     p->at = AT_UNIT;
     config_unit_defaults(p->unit, kind, p->line);
-    strcpy(p->unit->name, name);
+    memcpy(p->unit->name, name, strlen(name) + 1);
 }
 
-static void config_section_line(struct parser *p, char *line)
-{
+static void config_section_line(struct parser *p, char *line) {
     size_t len = strlen(line);
 
     p->at = AT_BAD;
@@ -374,12 +374,12 @@ static void config_section_line(struct parser *p, char *line)
         for (int i = 1; i < 3; i++)
             if (config_distance(line, kinds[i]) < config_distance(line, kinds[best]))
                 best = i;
-        config_error(p, "unknown section [%s]; nearest valid one: [%s%s]", p->section, kinds[best], best ? " NAME" : "");
+        config_error(p, "unknown section [%s]; nearest valid one: [%s%s]", p->section, kinds[best],
+                     best ? " NAME" : "");
     }
 }
 
-static void config_line(struct parser *p, char *line)
-{
+static void config_line(struct parser *p, char *line) {
     size_t len;
 
     line += strspn(line, " \t");
@@ -395,8 +395,7 @@ static void config_line(struct parser *p, char *line)
 }
 
 /* What only shows when a section is complete. */
-static void config_finish(struct parser *p)
-{
+static void config_finish(struct parser *p) {
     struct config *c = p->config;
 
     p->at = AT_UNIT;
@@ -428,8 +427,8 @@ static void config_finish(struct parser *p)
     }
 }
 
-void config_parse(struct config *c, const char *file, const char *text, size_t len, config_report_fn report, void *context)
-{
+void config_parse(struct config *c, const char *file, const char *text, size_t len, config_report_fn report,
+                  void *context) {
     struct parser p = {.config = c, .file = file, .report = report, .context = context};
     char line[CONFIG_TEXT_MAX + 64];
 

@@ -26,7 +26,7 @@ struct config_unit {
     char name[CONFIG_NAME_MAX];
     uint32_t line; /* of the section header */
     bool bad;
-    char image[64]; /* component image; vmm.elf for a VM unless it says otherwise */
+    char image[64];                           /* component image; vmm.elf for a VM unless it says otherwise */
     uint32_t cpu[CONFIG_CPUS_MAX], cpu_count; /* cpu_count 0: not given */
     uint32_t priority;                        /* 1..100 */
     uint64_t memory;                          /* bytes: quota of a component, RAM of a VM */
@@ -34,7 +34,7 @@ struct config_unit {
     /* components */
     struct config_ports ports[CONFIG_PORTS_MAX];
     uint32_t port_count;
-    int32_t irq; /* -1: none */
+    int32_t irq;                 /* -1: none */
     char services[64], uses[64]; /* comma-separated names */
     /* VMs */
     char kernel[64], initrd[64], cmdline[CONFIG_TEXT_MAX];
@@ -52,7 +52,8 @@ struct config {
 typedef void (*config_report_fn)(void *context, const char *line);
 
 /* file: name for messages. The text need not be terminated. */
-void config_parse(struct config *c, const char *file, const char *text, size_t len, config_report_fn report, void *context);
+void config_parse(struct config *c, const char *file, const char *text, size_t len, config_report_fn report,
+                  void *context);
 
 /* "512M", "1G", "4096": bytes. False unless the whole text is a size. */
 bool config_size(const char *text, uint64_t *bytes);

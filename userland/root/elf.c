@@ -21,8 +21,8 @@ struct elf64_phdr {
 _Static_assert(sizeof(struct elf64_header) == 64 && sizeof(struct elf64_phdr) == 56, "ELF-64");
 enum { ET_EXEC = 2, EM_X86_64 = 62, PT_LOAD = 1, PF_X = 1, PF_W = 2, PF_R = 4 };
 
-static const char *elf_segment_add(struct elf_image *elf, const struct elf64_phdr *ph, size_t size, uint64_t va_start, uint64_t va_end)
-{
+static const char *elf_segment_add(struct elf_image *elf, const struct elf64_phdr *ph, size_t size, uint64_t va_start,
+                                   uint64_t va_end) {
     if (elf->count == ELF_SEGMENTS_MAX)
         return "too many segments";
     if (ph->filesz > ph->memsz || ph->offset > size || ph->filesz > size - ph->offset)
@@ -47,8 +47,7 @@ static const char *elf_segment_add(struct elf_image *elf, const struct elf64_phd
     return NULL;
 }
 
-const char *elf_parse(struct elf_image *elf, const void *image, size_t size, uint64_t va_start, uint64_t va_end)
-{
+const char *elf_parse(struct elf_image *elf, const void *image, size_t size, uint64_t va_start, uint64_t va_end) {
     static const uint8_t magic[] = {0x7f, 'E', 'L', 'F', 2, 1, 1}; /* 64-bit, little-endian, version 1 */
     struct elf64_header h;
 
@@ -60,7 +59,8 @@ const char *elf_parse(struct elf_image *elf, const void *image, size_t size, uin
         return "not a 64-bit ELF file";
     if (h.type != ET_EXEC || h.machine != EM_X86_64)
         return "not an x86-64 executable";
-    if (h.phentsize != sizeof(struct elf64_phdr) || h.phoff > size || h.phnum > (size - h.phoff) / sizeof(struct elf64_phdr))
+    if (h.phentsize != sizeof(struct elf64_phdr) || h.phoff > size ||
+        h.phnum > (size - h.phoff) / sizeof(struct elf64_phdr))
         return "program headers lie outside the file";
     for (uint32_t i = 0; i < h.phnum; i++) {
         struct elf64_phdr ph;
@@ -76,7 +76,8 @@ const char *elf_parse(struct elf_image *elf, const void *image, size_t size, uin
     }
     elf->entry = h.entry;
     for (uint32_t i = 0; i < elf->count; i++)
-        if (elf->segment[i].perm & PERM_MEM_X && h.entry >= elf->segment[i].va && h.entry - elf->segment[i].va < elf->segment[i].mem_size)
+        if (elf->segment[i].perm & PERM_MEM_X && h.entry >= elf->segment[i].va &&
+            h.entry - elf->segment[i].va < elf->segment[i].mem_size)
             return NULL;
     return "the entry point lies in no executable segment";
 }

@@ -6,10 +6,10 @@
 #define ELF_SEGMENTS_MAX 8
 
 struct elf_segment {
-    uint64_t va, mem_size;       /* page-aligned start and length */
-    uint64_t copy_offset;        /* where in the segment the file bytes go */
+    uint64_t va, mem_size; /* page-aligned start and length */
+    uint64_t copy_offset;  /* where in the segment the file bytes go */
     uint64_t file_offset, file_size;
-    uint32_t perm;               /* PERM_MEM_* */
+    uint32_t perm; /* PERM_MEM_* */
 };
 
 struct elf_image {

@@ -14,14 +14,12 @@ static struct {
 
 void portal_entry(void);
 
-static void grab_answer(void *arg, struct abi_utcb *utcb)
-{
+static void grab_answer(void *arg, struct abi_utcb *utcb) {
     (void)arg;
     utcb->items = 0;
 }
 
-void grab_init(void)
-{
+void grab_init(void) {
     uint64_t *frame = (uint64_t *)(grab.stack + sizeof grab.stack - 64);
     sel_t ec = sel_alloc(0);
 
@@ -37,14 +35,12 @@ void grab_init(void)
         panic("cannot create the thread that receives root's possessions");
 }
 
-static bool grab_send(struct msg *m, uint64_t window)
-{
+static bool grab_send(struct msg *m, uint64_t window) {
     msg_window_delegate(grab.thread.utcb, window);
     return msg_end(m) && nova_call(grab.pt) == NOVA_SUCCESS;
 }
 
-void grab_ports(void)
-{
+void grab_ports(void) {
     struct msg m;
 
     msg_begin(&m, thread_utcb());
@@ -53,8 +49,7 @@ void grab_ports(void)
         panic("the kernel gives no ports");
 }
 
-bool grab_memory(uint64_t page, uint64_t pages)
-{
+bool grab_memory(uint64_t page, uint64_t pages) {
     uint64_t window = crd_mem(ROOT_PHYS_VA >> 12, CRD_ORDER_MAX, PERM_MEM_ALL);
 
     while (pages) {
@@ -72,8 +67,7 @@ bool grab_memory(uint64_t page, uint64_t pages)
     return true;
 }
 
-bool grab_object(uint64_t kernel_sel, sel_t sel, uint32_t perm)
-{
+bool grab_object(uint64_t kernel_sel, sel_t sel, uint32_t perm) {
     struct msg m;
 
     msg_begin(&m, thread_utcb());
@@ -81,8 +75,7 @@ bool grab_object(uint64_t kernel_sel, sel_t sel, uint32_t perm)
     return grab_send(&m, crd_obj(sel, 0, CRD_PERM_ANY));
 }
 
-bool phys_map(uint64_t pa, uint64_t len)
-{
+bool phys_map(uint64_t pa, uint64_t len) {
     uint64_t first = pa >> 12;
     uint64_t last = (pa + len - 1) >> 12;
 

@@ -9,22 +9,22 @@
 
 struct root root;
 
-#define CONFIG_FILE     "novella.conf"
+#define CONFIG_FILE      "novella.conf"
 #define SEL_ROOT_STARTUP EVT_THREAD_STARTUP /* root's event base on the boot CPU is 0 */
 #define SEL_FIRST_FREE   1024
 
 _Noreturn void root_main(const struct abi_hip *hip, uint64_t cpu);
 void thread_entry(void);
 
-static sel_t root_events(uint32_t cpu_index)
-{
-    return cpu_index == root.boot_cpu ? 0 : 512; /* nobody handles faults of root: the kernel stops the thread and says so */
+static sel_t root_events(uint32_t cpu_index) {
+    return cpu_index == root.boot_cpu
+               ? 0
+               : 512; /* nobody handles faults of root: the kernel stops the thread and says so */
 }
 
 static uint32_t root_cpu_number(uint32_t cpu_index) { return cpu_index; }
 
-static bool root_sc_create(const char *label, sel_t ec, uint32_t cpu_index, uint32_t priority, uint32_t quantum_us)
-{
+static bool root_sc_create(const char *label, sel_t ec, uint32_t cpu_index, uint32_t priority, uint32_t quantum_us) {
     sel_t sel = sel_alloc(0);
 
     (void)label;
@@ -32,16 +32,19 @@ static bool root_sc_create(const char *label, sel_t ec, uint32_t cpu_index, uint
     return sel && nova_create_sc(sel, rt.pd, ec, QPD_MAKE(priority, quantum_us)) == NOVA_SUCCESS;
 }
 
-static _Noreturn void root_end(int code, const char *reason)
-{
+static void root_log_line(uint32_t level, const char *line, size_t len) {
+    (void)level;
+    rootlog_write(line, len);
+}
+
+static _Noreturn void root_end(int code, const char *reason) {
     (void)code;
     root_log("root: %s: the system stops here", reason);
     for (;;)
         (void)sem_down(root.wake);
 }
 
-static const char *hip_error(const struct abi_hip *hip)
-{
+static const char *hip_error(const struct abi_hip *hip) {
     uint16_t sum = 0;
 
     if (hip->signature != HIP_SIGNATURE)
@@ -52,22 +55,21 @@ static const char *hip_error(const struct abi_hip *hip)
         sum = (uint16_t)(sum + ((const uint16_t *)hip)[i]);
     if (sum)
         return "wrong checksum";
-    if (hip->mem_size != sizeof hip->mem[0] || hip->mem_offs != offsetof(struct abi_hip, mem) || hip->cpu_size != sizeof hip->cpu[0])
+    if (hip->mem_size != sizeof hip->mem[0] || hip->mem_offs != offsetof(struct abi_hip, mem) ||
+        hip->cpu_size != sizeof hip->cpu[0])
         return "unknown layout";
     return NULL;
 }
 
 /* STARTUP of root's own further global thread. */
-static void root_startup(void *arg, struct abi_utcb *utcb)
-{
+static void root_startup(void *arg, struct abi_utcb *utcb) {
     (void)arg;
     utcb->state.rip = (uint64_t)thread_entry;
     utcb->state.mtd = MTD_RIP;
     utcb->items = UTCB_ITEMS(ABI_STATE_WORDS, 0);
 }
 
-static void root_servers(void)
-{
+static void root_servers(void) {
     static struct portal startup;
 
     for (uint32_t i = 0; i < root.cpu_count; i++) {
@@ -80,13 +82,13 @@ static void root_servers(void)
         msg_window_delegate(t->utcb, crd_obj(window, 0, CRD_PERM_ANY));
         root.server[cpu] = t;
     }
-    if (portal_create(&startup, SEL_ROOT_STARTUP, root.server[root.boot_cpu], MTD_RIP, root_startup, NULL) != NOVA_SUCCESS)
+    if (portal_create(&startup, SEL_ROOT_STARTUP, root.server[root.boot_cpu], MTD_RIP, root_startup, NULL) !=
+        NOVA_SUCCESS)
         panic("no kernel memory for the startup portal");
 }
 
 /* Idle SCs (for `top`) and ISA interrupts: kernel-held selectors 0..63 and 64 + GSI (docs/abi.md section 8). */
-static void root_kernel_objects(void)
-{
+static void root_kernel_objects(void) {
     for (uint32_t i = 0; i < root.cpu_count; i++) {
         sel_t sel = sel_alloc(0);
 
@@ -101,8 +103,7 @@ static void root_kernel_objects(void)
     }
 }
 
-static void root_config_error(void *context, const char *line)
-{
+static void root_config_error(void *context, const char *line) {
     (void)context;
     root_log("%s", line);
 }
@@ -119,8 +120,7 @@ static const char default_config[] = "[system]\n"
                                      "services = console\n"
                                      "restart = yes\n";
 
-static void root_configure(void)
-{
+static void root_configure(void) {
     const struct module *m = module_find(CONFIG_FILE);
     const char *text = m ? phys_ptr(m->addr) : default_config;
     size_t size = m ? m->size : sizeof default_config - 1;
@@ -146,8 +146,7 @@ static void root_configure(void)
     }
 }
 
-static void root_autostart(void)
-{
+static void root_autostart(void) {
     mutex_lock(&root.lock);
     for (uint32_t kind = CONFIG_COMPONENT; kind <= CONFIG_VM; kind++)
         for (uint32_t i = 0; i < root.config.unit_count; i++)
@@ -156,8 +155,7 @@ static void root_autostart(void)
     mutex_unlock(&root.lock);
 }
 
-static void root_check_last_exit(void)
-{
+static void root_check_last_exit(void) {
     bool last;
 
     mutex_lock(&root.lock);
@@ -169,8 +167,7 @@ static void root_check_last_exit(void)
     power_off();
 }
 
-static void root_loop(void *arg)
-{
+static void root_loop(void *arg) {
     (void)arg;
     root_autostart();
     for (;;) {
@@ -182,15 +179,13 @@ static void root_loop(void *arg)
 }
 
 /* The heap's first arena, large enough that the free memory does not change when components come and go. */
-static void root_heap_reserve(void)
-{
+static void root_heap_reserve(void) {
     void *volatile block = malloc(0x80000); /* volatile: the compiler would drop the pair */
 
     free(block);
 }
 
-static void root_boot(const struct abi_hip *hip)
-{
+static void root_boot(const struct abi_hip *hip) {
     grab_init();
     grab_ports();
     const char *error = hip_error(hip);
@@ -215,8 +210,7 @@ static void root_boot(const struct abi_hip *hip)
     root_configure();
 }
 
-_Noreturn void root_main(const struct abi_hip *hip, uint64_t cpu)
-{
+_Noreturn void root_main(const struct abi_hip *hip, uint64_t cpu) {
     struct thread *t = &rt_main_thread;
 
     thread_tls_init(t);
@@ -227,7 +221,7 @@ _Noreturn void root_main(const struct abi_hip *hip, uint64_t cpu)
                      .events = root_events,
                      .cpu_number = root_cpu_number,
                      .sc_create = root_sc_create,
-                     .log = rootlog_write,
+                     .log = root_log_line,
                      .end = root_end};
     root.hip = hip;
     root.boot_cpu = (uint32_t)cpu;

@@ -6,8 +6,7 @@
 #define MODULE_NAME_MAX 200
 
 /* A boot loader passes "PATH", "PATH NAME" or "NAME ARGS": the last word names the module if there are two or more. */
-static const char *module_name(const char *cmdline)
-{
+static const char *module_name(const char *cmdline) {
     char text[MODULE_NAME_MAX];
     size_t len = strnlen(cmdline, sizeof text - 1);
 
@@ -20,8 +19,7 @@ static const char *module_name(const char *cmdline)
     return strdup(last ? last + 1 : text);
 }
 
-void modules_init(void)
-{
+void modules_init(void) {
     const struct abi_hip *hip = root.hip;
     uint32_t count = (hip->length - hip->mem_offs) / hip->mem_size;
 
@@ -47,8 +45,7 @@ void modules_init(void)
     }
 }
 
-const struct module *module_find(const char *name)
-{
+const struct module *module_find(const char *name) {
     size_t len = strlen(name);
 
     for (uint32_t i = 0; i < root.module_count; i++) {
@@ -56,14 +53,14 @@ const struct module *module_find(const char *name)
         size_t have_len = strlen(have);
 
         /* "build/guest/vmlinux" is found by "guest/vmlinux", but not by "linux" */
-        if (have_len >= len && !strcmp(have + have_len - len, name) && (have_len == len || have[have_len - len - 1] == '/'))
+        if (have_len >= len && !strcmp(have + have_len - len, name) &&
+            (have_len == len || have[have_len - len - 1] == '/'))
             return &root.module[i];
     }
     return NULL;
 }
 
-void module_names(char *text, size_t size)
-{
+void module_names(char *text, size_t size) {
     size_t at = 0;
 
     text[0] = 0;

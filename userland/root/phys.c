@@ -13,8 +13,7 @@ static bool phys_ready;
 
 #define LOW_MEMORY 0x100000ul /* firmware areas, boot code of CPUs: never handed out */
 
-static void phys_add(const struct abi_hip_mem_desc *d)
-{
+static void phys_add(const struct abi_hip_mem_desc *d) {
     uint64_t first = (d->addr + 4095) >> 12;
     uint64_t end = (d->addr + d->size) >> 12;
 
@@ -26,8 +25,7 @@ static void phys_add(const struct abi_hip_mem_desc *d)
         root_log("memory at %#lx ignored: too many ranges", (unsigned long)d->addr);
 }
 
-static void phys_remove(uint64_t addr, uint64_t size)
-{
+static void phys_remove(uint64_t addr, uint64_t size) {
     uint64_t first = addr >> 12;
     uint64_t end = (addr + size + 4095) >> 12;
 
@@ -35,8 +33,7 @@ static void phys_remove(uint64_t addr, uint64_t size)
         panic("memory map of the boot loader has too many ranges");
 }
 
-void phys_init(const struct abi_hip *hip)
-{
+void phys_init(const struct abi_hip *hip) {
     uint32_t count = (hip->length - hip->mem_offs) / hip->mem_size;
 
     range_init(&phys_pool, phys_ranges, PHYS_RANGES);
@@ -60,8 +57,7 @@ void phys_init(const struct abi_hip *hip)
     phys_ready = true;
 }
 
-bool phys_alloc(uint64_t pages, uint64_t align_pages, uint64_t *page)
-{
+bool phys_alloc(uint64_t pages, uint64_t align_pages, uint64_t *page) {
     bool ok;
 
     mutex_lock(&phys_lock);
@@ -70,16 +66,14 @@ bool phys_alloc(uint64_t pages, uint64_t align_pages, uint64_t *page)
     return ok;
 }
 
-void phys_free(uint64_t page, uint64_t pages)
-{
+void phys_free(uint64_t page, uint64_t pages) {
     mutex_lock(&phys_lock);
     range_free(&phys_pool, page, pages);
     mutex_unlock(&phys_lock);
 }
 
 /* 64 bytes a step: a byte-wise `rep stos` costs an emulator one step for each element. */
-void phys_wipe(uint64_t page, uint64_t pages)
-{
+void phys_wipe(uint64_t page, uint64_t pages) {
     typedef long long v2 __attribute__((vector_size(16)));
     v2 *p = phys_ptr(page << 12);
 
@@ -87,8 +81,7 @@ void phys_wipe(uint64_t page, uint64_t pages)
         p[0] = p[1] = p[2] = p[3] = (v2){0, 0};
 }
 
-void phys_revoke(uint64_t page, uint64_t pages)
-{
+void phys_revoke(uint64_t page, uint64_t pages) {
     while (pages) {
         uint64_t at = (ROOT_PHYS_VA >> 12) + page;
         uint32_t order = msg_range_order(at, at, pages);
@@ -99,8 +92,7 @@ void phys_revoke(uint64_t page, uint64_t pages)
     }
 }
 
-uint64_t phys_free_pages(void)
-{
+uint64_t phys_free_pages(void) {
     mutex_lock(&phys_lock);
     uint64_t pages = range_total(&phys_pool);
 
@@ -110,8 +102,7 @@ uint64_t phys_free_pages(void)
 
 uint64_t phys_total_pages(void) { return phys_total; }
 
-uint64_t phys_largest_pages(void)
-{
+uint64_t phys_largest_pages(void) {
     mutex_lock(&phys_lock);
     uint64_t pages = range_largest(&phys_pool);
 
@@ -119,8 +110,7 @@ uint64_t phys_largest_pages(void)
     return pages;
 }
 
-void *root_pages_alloc(size_t bytes)
-{
+void *root_pages_alloc(size_t bytes) {
     uint64_t pages = (bytes + 4095) >> 12;
     uint64_t page;
 

@@ -9,8 +9,7 @@ static struct acpi_power power;
 #define ACPI_TABLE_MAX 0x400000u
 
 /* A table at a physical address, mapped and checked; null if it is not one. */
-static const uint8_t *power_table(uint64_t pa, const char *signature, uint32_t *len)
-{
+static const uint8_t *power_table(uint64_t pa, const char *signature, uint32_t *len) {
     if (!pa || !phys_map(pa, 36))
         return NULL;
 
@@ -22,16 +21,14 @@ static const uint8_t *power_table(uint64_t pa, const char *signature, uint32_t *
     return *len ? phys_ptr(pa) : NULL;
 }
 
-static uint64_t power_rsdp_in(uint64_t pa, uint64_t len)
-{
+static uint64_t power_rsdp_in(uint64_t pa, uint64_t len) {
     long at = phys_map(pa, len) ? acpi_rsdp_find(phys_ptr(pa), len) : -1;
 
     return at < 0 ? 0 : pa + (uint64_t)at;
 }
 
 /* ACPI 6.4, 5.2.5.1: first KiB of the EBDA or the BIOS area. */
-static uint64_t power_rsdp(void)
-{
+static uint64_t power_rsdp(void) {
     uint64_t rsdp = 0;
 
     if (phys_map(0x40e, 2)) {
@@ -44,8 +41,7 @@ static uint64_t power_rsdp(void)
     return rsdp ? rsdp : power_rsdp_in(0xe0000, 0x20000);
 }
 
-void power_init(void)
-{
+void power_init(void) {
     uint64_t rsdp = power_rsdp();
     const uint8_t *table, *fadt = NULL;
     uint32_t len, fadt_len = 0;
@@ -80,14 +76,12 @@ void power_init(void)
 
 uint8_t power_century_index(void) { return power.century < 128 ? power.century : 0; }
 
-static _Noreturn void power_halt(void)
-{
+static _Noreturn void power_halt(void) {
     for (;;)
         (void)sem_down(root.wake);
 }
 
-_Noreturn void power_off(void)
-{
+_Noreturn void power_off(void) {
     if (!power.s5 || !power.pm1a_cnt) {
         root_log("power off: no ACPI S5, please switch the machine off");
         power_halt();
@@ -106,8 +100,7 @@ _Noreturn void power_off(void)
     power_halt();
 }
 
-_Noreturn void power_reset(void)
-{
+_Noreturn void power_reset(void) {
     console_flush();
     if (power.reset_space == 1 && power.reset_addr)
         port_out8((uint16_t)power.reset_addr, power.reset_value);

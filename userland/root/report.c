@@ -3,8 +3,7 @@
 
 #include <stdio.h>
 
-void report_boot(void)
-{
+void report_boot(void) {
     const struct abi_hip *hip = root.hip;
     uint32_t count = (hip->length - hip->mem_offs) / hip->mem_size;
     uint64_t ram = 0, kernel = 0, modules = 0;
@@ -17,7 +16,8 @@ void report_boot(void)
         else if (hip->mem[i].type == HIP_MEM_MODULE)
             modules += hip->mem[i].size;
     }
-    root_log("root: %u processors, TSC %u.%03u MHz, %u interrupts", root.cpu_count, hip->tsc_khz / 1000, hip->tsc_khz % 1000, hip->gsi_count);
+    root_log("root: %u processors, TSC %u.%03u MHz, %u interrupts", root.cpu_count, hip->tsc_khz / 1000,
+             hip->tsc_khz % 1000, hip->gsi_count);
     root_log("root: memory %lu MiB, free %lu MiB, kernel %lu KiB, modules %lu KiB", (unsigned long)(ram >> 20),
              (unsigned long)(phys_free_pages() >> 8), (unsigned long)(kernel >> 10), (unsigned long)(modules >> 10));
     root_log("root: features:%s%s%s", hip->features & HIP_SVM ? " AMD-V" : "", hip->features & HIP_VMX ? " VT-x" : "",

@@ -20,15 +20,15 @@
 #include <stdint.h>
 
 /* Root sees physical memory at this address; one 2^31-page receive window. */
-#define ROOT_PHYS_VA   0x100000000000ul
-#define ROOT_PHYS_MAX  0x80000000000ul
+#define ROOT_PHYS_VA  0x100000000000ul
+#define ROOT_PHYS_MAX 0x80000000000ul
 static inline void *phys_ptr(uint64_t pa) { return (void *)(ROOT_PHYS_VA + pa); }
 
-#define ROOT_PRIORITY     120 /* main loop: above every component (config: 1..100) */
-#define QUANTUM_US        10000
-#define SESSIONS_MAX      32
-#define COMP_SCS_MAX      16
-#define COMP_PORTALS_CPU  33 /* 32 events and the parent portal of one CPU index */
+#define ROOT_PRIORITY    120 /* main loop: above every component (config: 1..100) */
+#define QUANTUM_US       10000
+#define SESSIONS_MAX     32
+#define COMP_SCS_MAX     16
+#define COMP_PORTALS_CPU 33 /* 32 events and the parent portal of one CPU index */
 
 struct component;
 struct unit;
@@ -60,9 +60,9 @@ struct sc_record {
 /* One incarnation of a unit. */
 struct component {
     struct unit *unit;
-    bool running;      /* false: its PD is gone, it waits for the reaper */
-    uint32_t inflight;                /* handlers that hold a pointer to this */
-    uint32_t cpus_used, cpus_served;  /* CPU indices that calls can come from; where a handler has run */
+    bool running;                    /* false: its PD is gone, it waits for the reaper */
+    uint32_t inflight;               /* handlers that hold a pointer to this */
+    uint32_t cpus_used, cpus_served; /* CPU indices that calls can come from; where a handler has run */
     uint32_t cpu_count, cpu[COMP_MAX_CPUS];
     sel_t pd, ec;
     struct sc_record sc[COMP_SCS_MAX];
@@ -81,12 +81,12 @@ struct component {
 /* One section of the configuration. */
 struct unit {
     struct config_unit *cfg;
-    sel_t caps;              /* 2^COMP_CAP_ORDER selectors that become the component's first ones */
-    sel_t signal;            /* signal semaphore, lives across restarts so that sessions do */
-    struct component *comp;  /* null: not running */
+    sel_t caps;                /* 2^COMP_CAP_ORDER selectors that become the component's first ones */
+    sel_t signal;              /* signal semaphore, lives across restarts so that sessions do */
+    struct component *comp;    /* null: not running */
     struct component *retired; /* earlier incarnations that a handler may still point to */
     bool restart_due, ever_ended;
-    uint32_t quick_deaths;   /* ended within a second of its start, in a row */
+    uint32_t quick_deaths; /* ended within a second of its start, in a row */
     uint64_t started_tsc;
     char last_end[200];
 };
@@ -111,10 +111,10 @@ struct root {
     const struct abi_hip *hip;
     uint32_t boot_cpu, cpu_count, cpu[ABI_MAX_CPUS]; /* enabled CPUs */
     struct mutex lock;
-    sel_t wake; /* main loop: something to do */
+    sel_t wake;                          /* main loop: something to do */
     struct thread *server[ABI_MAX_CPUS]; /* by kernel CPU number */
     sel_t idle_sc[ABI_MAX_CPUS];
-    sel_t isa_irq[16];                   /* interrupt semaphores; 0: not there */
+    sel_t isa_irq[16]; /* interrupt semaphores; 0: not there */
     uint64_t idle_shown_us[ABI_MAX_CPUS], top_tsc;
     struct module module[MODULES_MAX];
     uint32_t module_count;
@@ -164,13 +164,16 @@ void rootlog_replay(void); /* `log` */
 
 /* unit.c, called with root.lock held unless said otherwise */
 bool unit_start(struct unit *u);
-void unit_kill(struct unit *u, const char *reason);        /* from the main loop */
-void component_end(struct component *c, int code, const char *reason); /* from handlers: the PD dies now, the rest is reaped later */
-void units_reap(void);                                     /* main loop, lock not held */
+void unit_kill(struct unit *u, const char *reason); /* from the main loop */
+void component_end(struct component *c, int code,
+                   const char *reason); /* from handlers: the PD dies now, the rest is reaped later */
+void units_reap(void);                  /* main loop, lock not held */
 struct unit *unit_find(const char *name);
 const char *unit_kind(const struct unit *u);
-bool component_grant(struct component *c, enum grant_kind kind, uint64_t page, uint64_t pages, uint64_t va, uint32_t perm);
-enum parent_status component_add_sc(struct component *c, sel_t ec, uint32_t cpu, const char *label, uint32_t priority, uint32_t quantum_us);
+bool component_grant(struct component *c, enum grant_kind kind, uint64_t page, uint64_t pages, uint64_t va,
+                     uint32_t perm);
+enum parent_status component_add_sc(struct component *c, sel_t ec, uint32_t cpu, const char *label, uint32_t priority,
+                                    uint32_t quantum_us);
 
 /* Around every portal function of a component: takes and releases root.lock. */
 void component_enter(struct component *c, uint32_t cpu_index);
@@ -183,7 +186,7 @@ uint32_t event_mtd(uint32_t event);
 
 /* session.c, root.lock held */
 enum parent_status session_create(struct unit *client, const char *service, uint32_t *id);
-struct session_rec *session_next(struct unit *server, uint32_t *id);   /* first NEW one */
+struct session_rec *session_next(struct unit *server, uint32_t *id);    /* first NEW one */
 struct session_rec *session_closing(struct unit *server, uint32_t *id); /* first CLOSING one */
 struct session_rec *session_of(struct unit *u, uint64_t id);            /* u is client or server */
 void session_free(struct session_rec *s);
@@ -195,7 +198,8 @@ void console_flush(void); /* main loop: lets the console write out what it has, 
 /* vm.c, root.lock held */
 const char *vm_check(struct unit *u, char *text, size_t size); /* null: can be started; else one line why not */
 bool vm_prepare(struct component *c);                          /* RAM and parameters */
-uint64_t vm_region_map(struct component *c, struct msg *m, enum region region, uint64_t offset, enum parent_status *status);
+uint64_t vm_region_map(struct component *c, struct msg *m, enum region region, uint64_t offset,
+                       enum parent_status *status);
 uint32_t vm_running(void);
 
 /* shell.c: main loop */
@@ -213,15 +217,13 @@ _Noreturn void power_off(void);
 _Noreturn void power_reset(void);
 
 /* Port access; root has all ports. */
-static inline uint8_t port_in8(uint16_t port)
-{
+static inline uint8_t port_in8(uint16_t port) {
     uint8_t v;
 
     __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
     return v;
 }
-static inline uint16_t port_in16(uint16_t port)
-{
+static inline uint16_t port_in16(uint16_t port) {
     uint16_t v;
 
     __asm__ volatile("inw %1, %0" : "=a"(v) : "Nd"(port));

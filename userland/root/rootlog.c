@@ -20,8 +20,7 @@ static struct {
 } rootlog;
 
 /* 16550: line status register at offset 5, bit 5 transmitter empty. */
-static void rootlog_serial(const char *text, size_t len)
-{
+static void rootlog_serial(const char *text, size_t len) {
     for (; len; len--, text++) {
         for (uint32_t i = 0; i < 100000 && !(port_in8(0x3fd) & 0x20); i++)
             __asm__ volatile("pause");
@@ -29,15 +28,13 @@ static void rootlog_serial(const char *text, size_t len)
     }
 }
 
-bool rootlog_init(void)
-{
+bool rootlog_init(void) {
     rootlog.ready = mutex_init(&rootlog.lock);
     return rootlog.ready;
 }
 
 /* What does not fit into the ring is dropped: root never waits for the console. The history has it. */
-static void rootlog_out(const char *text, size_t len)
-{
+static void rootlog_out(const char *text, size_t len) {
     if (!rootlog.attached) {
         rootlog_serial(text, len);
         return;
@@ -47,14 +44,12 @@ static void rootlog_out(const char *text, size_t len)
         sem_up(rootlog.console_signal);
 }
 
-static void rootlog_remember(const char *text, size_t len)
-{
+static void rootlog_remember(const char *text, size_t len) {
     for (; len; len--)
         rootlog.history[rootlog.written++ % HISTORY] = (uint8_t)*text++;
 }
 
-void rootlog_write(const char *line, size_t len)
-{
+void rootlog_write(const char *line, size_t len) {
     if (rootlog.ready)
         mutex_lock(&rootlog.lock);
     if (rootlog.attached)
@@ -69,8 +64,7 @@ void rootlog_write(const char *line, size_t len)
         mutex_unlock(&rootlog.lock);
 }
 
-void rootlog_raw(const char *text, size_t len)
-{
+void rootlog_raw(const char *text, size_t len) {
     mutex_lock(&rootlog.lock);
     rootlog_out(text, len);
     mutex_unlock(&rootlog.lock);
@@ -78,8 +72,7 @@ void rootlog_raw(const char *text, size_t len)
 
 void rootlog_raw_locked(const char *text, size_t len) { rootlog_out(text, len); }
 
-void root_log(const char *format, ...)
-{
+void root_log(const char *format, ...) {
     char line[512];
     va_list args;
     int len;
@@ -91,8 +84,7 @@ void root_log(const char *format, ...)
         rootlog_write(line, len < (int)sizeof line ? (size_t)len : sizeof line - 1);
 }
 
-void rootlog_attach(struct session_mem *mem, sel_t console_signal)
-{
+void rootlog_attach(struct session_mem *mem, sel_t console_signal) {
     mutex_lock(&rootlog.lock);
     if (!rootlog.attached) {
         ring_init(&rootlog.out, &mem->out, SESSION_OUT_SIZE);
@@ -105,15 +97,13 @@ void rootlog_attach(struct session_mem *mem, sel_t console_signal)
     mutex_unlock(&rootlog.lock);
 }
 
-void rootlog_detach(void)
-{
+void rootlog_detach(void) {
     mutex_lock(&rootlog.lock);
     rootlog.attached = false;
     mutex_unlock(&rootlog.lock);
 }
 
-size_t rootlog_input(char *text, size_t size)
-{
+size_t rootlog_input(char *text, size_t size) {
     size_t got = 0;
 
     mutex_lock(&rootlog.lock);
@@ -130,8 +120,7 @@ size_t rootlog_input(char *text, size_t size)
     return got;
 }
 
-void rootlog_replay(void)
-{
+void rootlog_replay(void) {
     mutex_lock(&rootlog.lock);
     uint64_t at = rootlog.written > HISTORY ? rootlog.written - HISTORY : 0;
 

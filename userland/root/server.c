@@ -12,20 +12,21 @@ struct request {
     uint64_t result;
 };
 
-static bool address_ok(uint64_t page, uint64_t pages)
-{
+static bool address_ok(uint64_t page, uint64_t pages) {
     /* below the receive window's end, and not so long that sums overflow */
     return pages && pages <= 1ul << 31 && page < 1ul << 31 && page + pages <= 1ul << 31;
 }
 
-static enum parent_status serve_log(struct request *r)
-{
+static enum parent_status serve_log(struct request *r) {
     char text[600], line[700];
+    uint64_t level = msg_get_word(&r->in);
     size_t len = msg_get_bytes(&r->in, text, sizeof text - 1);
     int out;
 
     if (r->in.short_read)
         return PARENT_BAD;
+    if (level > root.config.log_level)
+        return PARENT_OK;
     for (size_t i = 0; i < len; i++) /* no control characters from a component on the system console */
         if ((uint8_t)text[i] < ' ' && text[i] != '\t')
             text[i] = ' ';
@@ -35,8 +36,7 @@ static enum parent_status serve_log(struct request *r)
     return PARENT_OK;
 }
 
-static enum parent_status serve_exit(struct request *r)
-{
+static enum parent_status serve_exit(struct request *r) {
     char reason[200];
     int code = (int)msg_get_word(&r->in);
 
@@ -46,8 +46,7 @@ static enum parent_status serve_exit(struct request *r)
     return PARENT_OK;
 }
 
-static enum parent_status serve_memory(struct request *r)
-{
+static enum parent_status serve_memory(struct request *r) {
     uint64_t va_page = msg_get_word(&r->in);
     uint64_t pages = msg_get_word(&r->in);
     uint32_t perm = (uint32_t)msg_get_word(&r->in) & (PERM_MEM_R | PERM_MEM_W);
@@ -71,8 +70,7 @@ static enum parent_status serve_memory(struct request *r)
     return PARENT_OK;
 }
 
-static enum parent_status serve_sc(struct request *r)
-{
+static enum parent_status serve_sc(struct request *r) {
     uint32_t priority = (uint32_t)msg_get_word(&r->in);
     uint32_t quantum_us = (uint32_t)msg_get_word(&r->in);
     uint64_t cpu_index = msg_get_word(&r->in);
@@ -83,8 +81,7 @@ static enum parent_status serve_sc(struct request *r)
     return component_add_sc(r->c, CRD_BASE(thread_utcb()->del), r->c->cpu[cpu_index], label, priority, quantum_us);
 }
 
-static enum parent_status serve_ports(struct request *r)
-{
+static enum parent_status serve_ports(struct request *r) {
     uint64_t first = msg_get_word(&r->in);
     uint64_t count = msg_get_word(&r->in);
     const struct config_unit *cfg = r->c->unit->cfg;
@@ -106,8 +103,7 @@ static enum parent_status serve_ports(struct request *r)
     return PARENT_OK;
 }
 
-static enum parent_status serve_irq(struct request *r)
-{
+static enum parent_status serve_irq(struct request *r) {
     uint64_t irq = msg_get_word(&r->in);
 
     if (irq > 15 || (int32_t)irq != r->c->unit->cfg->irq)
@@ -120,13 +116,11 @@ static enum parent_status serve_irq(struct request *r)
     return PARENT_OK;
 }
 
-static void session_map(struct request *r, const struct session_rec *s, uint64_t va_page)
-{
+static void session_map(struct request *r, const struct session_rec *s, uint64_t va_page) {
     (void)msg_add_pages(&r->out, (ROOT_PHYS_VA >> 12) + s->page, va_page, SESSION_PAGES, PERM_MEM_R | PERM_MEM_W, 0);
 }
 
-static enum parent_status serve_open(struct request *r)
-{
+static enum parent_status serve_open(struct request *r) {
     uint64_t va_page = msg_get_word(&r->in);
     char service[CONFIG_NAME_MAX];
     uint32_t id;
@@ -150,8 +144,7 @@ static enum parent_status serve_open(struct request *r)
     return PARENT_OK;
 }
 
-static enum parent_status serve_open_signal(struct request *r)
-{
+static enum parent_status serve_open_signal(struct request *r) {
     struct session_rec *s = session_of(r->c->unit, msg_get_word(&r->in));
     sel_t signal;
 
@@ -165,8 +158,7 @@ static enum parent_status serve_open_signal(struct request *r)
     return PARENT_OK;
 }
 
-static enum parent_status serve_serve(struct request *r)
-{
+static enum parent_status serve_serve(struct request *r) {
     char service[CONFIG_NAME_MAX];
 
     if (!msg_get_string(&r->in, service, sizeof service))
@@ -178,8 +170,7 @@ static enum parent_status serve_serve(struct request *r)
     return PARENT_OK;
 }
 
-static enum parent_status serve_accept(struct request *r)
-{
+static enum parent_status serve_accept(struct request *r) {
     uint64_t va_page = msg_get_word(&r->in);
     uint32_t id;
     struct session_rec *s = session_next(r->c->unit, &id);
@@ -196,8 +187,7 @@ static enum parent_status serve_accept(struct request *r)
     return PARENT_OK;
 }
 
-static enum parent_status serve_closed(struct request *r)
-{
+static enum parent_status serve_closed(struct request *r) {
     uint32_t id;
     struct session_rec *s = session_closing(r->c->unit, &id);
 
@@ -208,8 +198,7 @@ static enum parent_status serve_closed(struct request *r)
     return PARENT_OK;
 }
 
-static enum parent_status serve_close_done(struct request *r)
-{
+static enum parent_status serve_close_done(struct request *r) {
     struct session_rec *s = session_of(r->c->unit, msg_get_word(&r->in));
 
     if (!s || s->server != r->c->unit || s->state != SESSION_CLOSED_TOLD)
@@ -218,8 +207,7 @@ static enum parent_status serve_close_done(struct request *r)
     return PARENT_OK;
 }
 
-static enum parent_status serve_region(struct request *r)
-{
+static enum parent_status serve_region(struct request *r) {
     uint64_t region = msg_get_word(&r->in);
     uint64_t offset = msg_get_word(&r->in);
     enum parent_status status = PARENT_OK;
@@ -230,33 +218,47 @@ static enum parent_status serve_region(struct request *r)
     return status;
 }
 
-static enum parent_status serve(struct request *r)
-{
+static enum parent_status serve(struct request *r) {
     switch (msg_get_word(&r->in)) {
     case PARENT_PD:
         /* everything but scheduling contexts: those are given by root alone */
         msg_add_delegate(&r->out, crd_obj(r->c->pd, 0, PERM_PD_ALL & ~PERM_PD_SC), 0, 0);
         return PARENT_OK;
-    case PARENT_SIGNAL: msg_add_delegate(&r->out, crd_obj(r->c->unit->signal, 0, PERM_SM_ALL), 0, 0); return PARENT_OK;
-    case PARENT_LOG: return serve_log(r);
-    case PARENT_EXIT: return serve_exit(r);
-    case PARENT_MEMORY: return serve_memory(r);
-    case PARENT_REGION: return serve_region(r);
-    case PARENT_SC: return serve_sc(r);
-    case PARENT_PORTS: return serve_ports(r);
-    case PARENT_IRQ: return serve_irq(r);
-    case PARENT_OPEN: return serve_open(r);
-    case PARENT_OPEN_SIGNAL: return serve_open_signal(r);
-    case PARENT_SERVE: return serve_serve(r);
-    case PARENT_ACCEPT: return serve_accept(r);
-    case PARENT_CLOSED: return serve_closed(r);
-    case PARENT_CLOSE_DONE: return serve_close_done(r);
-    default: return PARENT_BAD;
+    case PARENT_SIGNAL:
+        msg_add_delegate(&r->out, crd_obj(r->c->unit->signal, 0, PERM_SM_ALL), 0, 0);
+        return PARENT_OK;
+    case PARENT_LOG:
+        return serve_log(r);
+    case PARENT_EXIT:
+        return serve_exit(r);
+    case PARENT_MEMORY:
+        return serve_memory(r);
+    case PARENT_REGION:
+        return serve_region(r);
+    case PARENT_SC:
+        return serve_sc(r);
+    case PARENT_PORTS:
+        return serve_ports(r);
+    case PARENT_IRQ:
+        return serve_irq(r);
+    case PARENT_OPEN:
+        return serve_open(r);
+    case PARENT_OPEN_SIGNAL:
+        return serve_open_signal(r);
+    case PARENT_SERVE:
+        return serve_serve(r);
+    case PARENT_ACCEPT:
+        return serve_accept(r);
+    case PARENT_CLOSED:
+        return serve_closed(r);
+    case PARENT_CLOSE_DONE:
+        return serve_close_done(r);
+    default:
+        return PARENT_BAD;
     }
 }
 
-void parent_portal(void *arg, struct abi_utcb *utcb)
-{
+void parent_portal(void *arg, struct abi_utcb *utcb) {
     const struct comp_portal *p = arg;
     struct component *c = p->comp;
     struct abi_utcb request_copy = *utcb; /* the reply is built where the request lies */

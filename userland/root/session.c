@@ -8,16 +8,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct unit *service_unit(const char *service)
-{
+static struct unit *service_unit(const char *service) {
     for (uint32_t i = 0; i < root.config.unit_count; i++)
         if (config_list_has(root.config.unit[i].services, service))
             return &root.unit[i];
     return NULL;
 }
 
-enum parent_status session_create(struct unit *client, const char *service, uint32_t *id)
-{
+enum parent_status session_create(struct unit *client, const char *service, uint32_t *id) {
     struct unit *server = service_unit(service);
     uint64_t page;
 
@@ -36,7 +34,8 @@ enum parent_status session_create(struct unit *client, const char *service, uint
         *s = (struct session_rec){.state = SESSION_NEW, .client = client, .server = server, .page = page};
         (void)snprintf(s->label, sizeof s->label, "%s", client ? client->cfg->name : "system");
         if (client && client->cfg->kind == CONFIG_VM)
-            s->key = client->cfg->console | (root.vm_autostarts == 1 && client->cfg->autostart ? SESSION_KEY_FOREGROUND : 0);
+            s->key =
+                client->cfg->console | (root.vm_autostarts == 1 && client->cfg->autostart ? SESSION_KEY_FOREGROUND : 0);
         *id = i + 1;
         sem_up(server->signal);
         return PARENT_OK;
@@ -44,8 +43,7 @@ enum parent_status session_create(struct unit *client, const char *service, uint
     return PARENT_NO_MEM;
 }
 
-static struct session_rec *session_in_state(struct unit *server, enum session_state state, uint32_t *id)
-{
+static struct session_rec *session_in_state(struct unit *server, enum session_state state, uint32_t *id) {
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
         if (root.session[i].state == state && root.session[i].server == server) {
             *id = i + 1;
@@ -55,25 +53,26 @@ static struct session_rec *session_in_state(struct unit *server, enum session_st
     return NULL;
 }
 
-struct session_rec *session_next(struct unit *server, uint32_t *id) { return session_in_state(server, SESSION_NEW, id); }
-struct session_rec *session_closing(struct unit *server, uint32_t *id) { return session_in_state(server, SESSION_CLOSING, id); }
+struct session_rec *session_next(struct unit *server, uint32_t *id) {
+    return session_in_state(server, SESSION_NEW, id);
+}
+struct session_rec *session_closing(struct unit *server, uint32_t *id) {
+    return session_in_state(server, SESSION_CLOSING, id);
+}
 
-struct session_rec *session_of(struct unit *u, uint64_t id)
-{
+struct session_rec *session_of(struct unit *u, uint64_t id) {
     struct session_rec *s = id >= 1 && id <= SESSIONS_MAX ? &root.session[id - 1] : NULL;
 
     return s && s->state != SESSION_FREE && (s->client == u || s->server == u) ? s : NULL;
 }
 
-void session_free(struct session_rec *s)
-{
+void session_free(struct session_rec *s) {
     phys_revoke(s->page, SESSION_PAGES);
     phys_free(s->page, SESSION_PAGES);
     s->state = SESSION_FREE;
 }
 
-void sessions_unit_ended(struct unit *u)
-{
+void sessions_unit_ended(struct unit *u) {
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
         struct session_rec *s = &root.session[i];
 
@@ -94,8 +93,7 @@ void sessions_unit_ended(struct unit *u)
 }
 
 /* Root is a client of the console like any other; its session is made once and goes on when the console is started again. */
-static void session_root_console(struct unit *server)
-{
+static void session_root_console(struct unit *server) {
     static uint32_t id;
 
     if (!config_list_has(server->cfg->services, "console"))
@@ -106,8 +104,7 @@ static void session_root_console(struct unit *server)
     shell_start();
 }
 
-void service_up(struct unit *server)
-{
+void service_up(struct unit *server) {
     session_root_console(server);
     sem_up(server->signal);
     for (uint32_t i = 0; i < root.config.unit_count; i++) {
@@ -120,8 +117,7 @@ void service_up(struct unit *server)
     }
 }
 
-void console_flush(void)
-{
+void console_flush(void) {
     for (uint32_t i = 0; i < root.config.unit_count; i++) {
         struct component *c = root.unit[i].comp;
 

@@ -13,15 +13,14 @@
 #define SHELL_PROMPT "novella> "
 
 static struct {
-    bool active;  /* prompt and line are on the screen */
+    bool active; /* prompt and line are on the screen */
     bool started;
     char line[SHELL_LINE];
     size_t len;
 } shell;
 
 static void shell_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void shell_printf(const char *format, ...)
-{
+static void shell_printf(const char *format, ...) {
     char text[512];
     va_list args;
     int len;
@@ -37,22 +36,19 @@ static void shell_printf(const char *format, ...)
     rootlog_raw(text, (size_t)len + 2);
 }
 
-void shell_hide(void)
-{
+void shell_hide(void) {
     if (shell.active)
         rootlog_raw_locked("\r\033[K", 4);
 }
 
-void shell_redraw(void)
-{
+void shell_redraw(void) {
     if (!shell.active)
         return;
     rootlog_raw_locked(SHELL_PROMPT, sizeof SHELL_PROMPT - 1);
     rootlog_raw_locked(shell.line, shell.len);
 }
 
-void shell_start(void)
-{
+void shell_start(void) {
     if (!shell.started)
         root_log("control shell on console 0, type help");
     shell.started = true;
@@ -61,15 +57,13 @@ void shell_start(void)
     sem_up(root.wake);
 }
 
-static uint64_t sc_time_us(sel_t sc)
-{
+static uint64_t sc_time_us(sel_t sc) {
     uint64_t us = 0;
 
     return nova_sc_time(sc, &us) == NOVA_SUCCESS ? us : 0;
 }
 
-static uint64_t unit_time_us(const struct unit *u)
-{
+static uint64_t unit_time_us(const struct unit *u) {
     uint64_t us = 0;
 
     for (uint32_t i = 0; u->comp && i < u->comp->sc_count; i++)
@@ -77,8 +71,7 @@ static uint64_t unit_time_us(const struct unit *u)
     return us;
 }
 
-static const char *unit_state(const struct unit *u)
-{
+static const char *unit_state(const struct unit *u) {
     if (u->cfg->bad)
         return "bad configuration";
     if (u->comp)
@@ -86,27 +79,28 @@ static const char *unit_state(const struct unit *u)
     return u->ever_ended ? "ended" : "stopped";
 }
 
-static void vm_list(void)
-{
+static void unit_list(enum config_kind kind) {
     shell_printf("%-16s %-18s %4s %8s %8s %8s", "NAME", "STATE", "CPU", "MEMORY", "CONSOLE", "TIME");
     for (uint32_t i = 0; i < root.config.unit_count; i++) {
         const struct unit *u = &root.unit[i];
 
-        if (u->cfg->kind != CONFIG_VM)
+        if (u->cfg->kind != kind)
             continue;
-        shell_printf("%-16s %-18s %4d %7luM %8u %6lu.%lus", u->cfg->name, unit_state(u), u->comp ? (int)u->comp->cpu[0] : -1,
-                     (unsigned long)(u->cfg->memory >> 20), u->cfg->console, (unsigned long)(unit_time_us(u) / 1000000),
-                     (unsigned long)(unit_time_us(u) / 100000 % 10));
+        shell_printf("%-16s %-18s %4d %7luM %8u %6lu.%lus", u->cfg->name, unit_state(u),
+                     u->comp ? (int)u->comp->cpu[0] : -1, (unsigned long)(u->cfg->memory >> 20), u->cfg->console,
+                     (unsigned long)(unit_time_us(u) / 1000000), (unsigned long)(unit_time_us(u) / 100000 % 10));
     }
 }
 
-static void vm_info(const struct unit *u)
-{
+static void unit_info(const struct unit *u) {
     shell_printf("%s %s: %s, line %u of the configuration", unit_kind(u), u->cfg->name, unit_state(u), u->cfg->line);
-    shell_printf("  image %s, kernel %s, initrd %s", u->cfg->image, u->cfg->kernel, u->cfg->initrd[0] ? u->cfg->initrd : "none");
     if (u->cfg->kind == CONFIG_VM)
-        shell_printf("  memory %lu MiB, %u CPUs, console %u, cmdline %s", (unsigned long)(u->cfg->memory >> 20), u->cfg->cpus,
-                     u->cfg->console, u->cfg->cmdline);
+        shell_printf("  image %s, kernel %s, initrd %s, memory %lu MiB, %u CPUs, console %u, cmdline %s", u->cfg->image,
+                     u->cfg->kernel, u->cfg->initrd[0] ? u->cfg->initrd : "none", (unsigned long)(u->cfg->memory >> 20),
+                     u->cfg->cpus, u->cfg->console, u->cfg->cmdline);
+    else
+        shell_printf("  image %s, limit %lu KiB, serves: %s", u->cfg->image, (unsigned long)(u->cfg->memory >> 10),
+                     u->cfg->services[0] ? u->cfg->services : "nothing");
     for (uint32_t i = 0; u->comp && i < u->comp->sc_count; i++)
         shell_printf("  thread %-12s CPU %u, %lu ms", u->comp->sc[i].label, u->comp->sc[i].cpu,
                      (unsigned long)(sc_time_us(u->comp->sc[i].sel) / 1000));
@@ -114,8 +108,7 @@ static void vm_info(const struct unit *u)
         shell_printf("  ended last: %s", u->last_end);
 }
 
-static void unit_request(struct unit *u, enum control_request request)
-{
+static void unit_request(struct unit *u, enum control_request request) {
     if (!u->comp || !u->comp->running) {
         shell_printf("%s is not running", u->cfg->name);
         return;
@@ -124,18 +117,18 @@ static void unit_request(struct unit *u, enum control_request request)
     sem_up(u->signal);
 }
 
-static void command_vm(char *args)
-{
+static void unit_command(enum config_kind kind, char *args) {
+    const char *what = kind == CONFIG_VM ? "vm" : "component";
     char *verb = strtok(args, " ");
     char *name = strtok(NULL, " ");
     struct unit *u = name ? unit_find(name) : NULL;
 
     if (!verb || !strcmp(verb, "list")) {
-        vm_list();
+        unit_list(kind);
         return;
     }
-    if (!u || u->cfg->kind != CONFIG_VM) {
-        shell_printf("%s: no such VM (vm list shows them)", name ? name : "name missing");
+    if (!u || u->cfg->kind != kind) {
+        shell_printf("%s: no such %s (%s list shows them)", name ? name : "name missing", what, what);
         return;
     }
     if (!strcmp(verb, "start")) {
@@ -153,26 +146,29 @@ static void command_vm(char *args)
         else
             shell_printf("%s is not running", name);
     } else if (!strcmp(verb, "info")) {
-        vm_info(u);
+        unit_info(u);
         if (u->comp && u->comp->running)
             unit_request(u, CONTROL_INFO);
     } else {
-        shell_printf("vm %s: unknown; list, start, stop, kill, crash, info", verb);
+        shell_printf("%s %s: unknown; list, start, stop, kill, crash, info", what, verb);
     }
 }
 
-static void top_line(uint32_t cpu, const char *unit, const char *label, uint64_t now_us, uint64_t *shown_us, uint64_t period_us)
-{
+static void command_vm(char *args) { unit_command(CONFIG_VM, args); }
+static void command_component(char *args) { unit_command(CONFIG_COMPONENT, args); }
+
+static void top_line(uint32_t cpu, const char *unit, const char *label, uint64_t now_us, uint64_t *shown_us,
+                     uint64_t period_us) {
     uint64_t permille = period_us ? (now_us - *shown_us) * 1000 / period_us : 0;
 
-    shell_printf("%3u %10lu.%03lu %4lu.%lu%%  %s %s", cpu, (unsigned long)(now_us / 1000000), (unsigned long)(now_us / 1000 % 1000),
-                 (unsigned long)(permille / 10), (unsigned long)(permille % 10), unit, label);
+    shell_printf("%3u %10lu.%03lu %4lu.%lu%%  %s %s", cpu, (unsigned long)(now_us / 1000000),
+                 (unsigned long)(now_us / 1000 % 1000), (unsigned long)(permille / 10), (unsigned long)(permille % 10),
+                 unit, label);
     *shown_us = now_us;
 }
 
 /* SC time since the start, and its share of one CPU since the last `top`. */
-static void command_top(char *args)
-{
+static void command_top(char *args) {
     uint64_t now = clock_tsc();
     uint64_t period_us = clock_tsc_to_us(now - root.top_tsc);
 
@@ -189,17 +185,17 @@ static void command_top(char *args)
         struct component *c = root.unit[i].comp;
 
         for (uint32_t j = 0; c && j < c->sc_count; j++)
-            top_line(c->sc[j].cpu, c->unit->cfg->name, c->sc[j].label, sc_time_us(c->sc[j].sel), &c->sc[j].shown_us, period_us);
+            top_line(c->sc[j].cpu, c->unit->cfg->name, c->sc[j].label, sc_time_us(c->sc[j].sel), &c->sc[j].shown_us,
+                     period_us);
     }
 }
 
-static void command_mem(char *args)
-{
+static void command_mem(char *args) {
     uint64_t kernel[2] = {0, 0};
 
     (void)args;
-    shell_printf("root: %lu of %lu pages free, largest piece %lu", (unsigned long)phys_free_pages(), (unsigned long)phys_total_pages(),
-                 (unsigned long)phys_largest_pages());
+    shell_printf("root: %lu of %lu pages free, largest piece %lu", (unsigned long)phys_free_pages(),
+                 (unsigned long)phys_total_pages(), (unsigned long)phys_largest_pages());
     shell_printf("root heap: %lu of %lu bytes used", (unsigned long)rt.heap.used, (unsigned long)rt.heap.total);
     if (nova_extension(EXT_KMEM_FREE, rt.pd, 0, kernel) == NOVA_SUCCESS)
         shell_printf("kernel: %lu of %lu pages free", (unsigned long)kernel[0], (unsigned long)kernel[1]);
@@ -212,21 +208,18 @@ static void command_mem(char *args)
     }
 }
 
-static void command_log(char *args)
-{
+static void command_log(char *args) {
     (void)args;
     rootlog_replay();
 }
 
-static void command_poweroff(char *args)
-{
+static void command_poweroff(char *args) {
     (void)args;
     root_log("powering off");
     power_off();
 }
 
-static void command_reboot(char *args)
-{
+static void command_reboot(char *args) {
     (void)args;
     root_log("rebooting");
     power_reset();
@@ -239,7 +232,11 @@ static const struct {
     void (*run)(char *args);
 } commands[] = {
     {"help", "this list", command_help},
-    {"vm", "vm list | start NAME | stop NAME (power button) | kill NAME | crash NAME (test: its VMM divides by zero) | info NAME", command_vm},
+    {"vm",
+     "vm list | start NAME | stop NAME (power button) | kill NAME | crash NAME (test: its VMM divides by zero) | info "
+     "NAME",
+     command_vm},
+    {"component", "component list | start NAME | stop NAME | kill NAME | crash NAME | info NAME", command_component},
     {"top", "processor time of all threads by CPU", command_top},
     {"mem", "memory of root, kernel and components", command_mem},
     {"log", "the system log again", command_log},
@@ -247,16 +244,14 @@ static const struct {
     {"reboot", "reset the machine", command_reboot},
 };
 
-static void command_help(char *args)
-{
+static void command_help(char *args) {
     (void)args;
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         shell_printf("%-10s %s", commands[i].name, commands[i].help);
     shell_printf("%-10s Ctrl-] then a digit: 0 this console, 1 to 9 the VMs", "consoles");
 }
 
-static void shell_run(char *line)
-{
+static void shell_run(char *line) {
     char *name = line + strspn(line, " ");
     char *args = name + strcspn(name, " ");
 
@@ -275,8 +270,7 @@ static void shell_run(char *line)
     shell_printf("%s: unknown command; help lists them", name);
 }
 
-static void shell_key(char key)
-{
+static void shell_key(char key) {
     if (key == '\r' || key == '\n') {
         rootlog_raw("\r\n", 2);
         shell.active = false; /* output of the command comes without redrawing */
@@ -299,8 +293,7 @@ static void shell_key(char key)
     }
 }
 
-void shell_poll(void)
-{
+void shell_poll(void) {
     char text[64];
     size_t got;
 

@@ -13,16 +13,15 @@
 
 const char *unit_kind(const struct unit *u) { return u->cfg->kind == CONFIG_VM ? "vm" : "component"; }
 
-struct unit *unit_find(const char *name)
-{
+struct unit *unit_find(const char *name) {
     for (uint32_t i = 0; i < root.config.unit_count; i++)
         if (!strcmp(root.config.unit[i].name, name))
             return &root.unit[i];
     return NULL;
 }
 
-bool component_grant(struct component *c, enum grant_kind kind, uint64_t page, uint64_t pages, uint64_t va, uint32_t perm)
-{
+bool component_grant(struct component *c, enum grant_kind kind, uint64_t page, uint64_t pages, uint64_t va,
+                     uint32_t perm) {
     struct grant *g = malloc(sizeof *g);
 
     if (!g)
@@ -35,8 +34,7 @@ bool component_grant(struct component *c, enum grant_kind kind, uint64_t page, u
 }
 
 /* Fresh zeroed memory that is mapped when the main thread starts. Null when there is none. */
-static void *component_memory(struct component *c, uint64_t va, uint64_t bytes, uint32_t perm)
-{
+static void *component_memory(struct component *c, uint64_t va, uint64_t bytes, uint32_t perm) {
     uint64_t pages = (bytes + 4095) >> 12;
     uint64_t page;
 
@@ -50,8 +48,7 @@ static void *component_memory(struct component *c, uint64_t va, uint64_t bytes, 
     return phys_ptr(page << 12);
 }
 
-static bool component_load(struct component *c, const char **error)
-{
+static bool component_load(struct component *c, const char **error) {
     const struct module *m = module_find(c->unit->cfg->image);
     struct elf_image elf;
 
@@ -71,8 +68,7 @@ static bool component_load(struct component *c, const char **error)
     return true;
 }
 
-static bool component_info(struct component *c)
-{
+static bool component_info(struct component *c) {
     struct startup_info *info = component_memory(c, COMP_VA_INFO, 4096, PERM_MEM_R | PERM_MEM_W);
 
     if (!info || !component_memory(c, COMP_VA_STACK_TOP - COMP_STACK_SIZE, COMP_STACK_SIZE, PERM_MEM_R | PERM_MEM_W))
@@ -91,8 +87,7 @@ static bool component_info(struct component *c)
 }
 
 /* The configured CPUs, folded into those that the machine has. Returns their number. */
-static uint32_t unit_cpus(const struct config_unit *cfg, uint32_t cpus[COMP_MAX_CPUS])
-{
+static uint32_t unit_cpus(const struct config_unit *cfg, uint32_t cpus[COMP_MAX_CPUS]) {
     uint32_t wanted = cfg->kind == CONFIG_VM && cfg->cpus > cfg->cpu_count ? cfg->cpus : cfg->cpu_count;
     uint32_t first = cfg->kind == CONFIG_VM ? cfg->console : 0; /* VMs spread over the CPUs behind the first */
     uint32_t count = 0;
@@ -100,7 +95,9 @@ static uint32_t unit_cpus(const struct config_unit *cfg, uint32_t cpus[COMP_MAX_
     if (!wanted)
         wanted = 1;
     for (uint32_t i = 0; i < wanted; i++) {
-        uint32_t want = i < cfg->cpu_count ? cfg->cpu[i] : cfg->cpu_count ? cfg->cpu[cfg->cpu_count - 1] + i : first + i;
+        uint32_t want = i < cfg->cpu_count ? cfg->cpu[i]
+                        : cfg->cpu_count   ? cfg->cpu[cfg->cpu_count - 1] + i
+                                           : first + i;
         uint32_t cpu = root.cpu[want % root.cpu_count];
         bool have = false;
 
@@ -112,8 +109,7 @@ static uint32_t unit_cpus(const struct config_unit *cfg, uint32_t cpus[COMP_MAX_
     return count;
 }
 
-static bool component_portals(struct component *c)
-{
+static bool component_portals(struct component *c) {
     for (uint32_t k = 0; k < c->cpu_count; k++) {
         for (uint32_t event = 0; event < COMP_PORTALS_CPU; event++) {
             struct comp_portal *p = &c->portals[k * COMP_PORTALS_CPU + event];
@@ -131,8 +127,8 @@ static bool component_portals(struct component *c)
     return true;
 }
 
-enum parent_status component_add_sc(struct component *c, sel_t ec, uint32_t cpu, const char *label, uint32_t priority, uint32_t quantum_us)
-{
+enum parent_status component_add_sc(struct component *c, sel_t ec, uint32_t cpu, const char *label, uint32_t priority,
+                                    uint32_t quantum_us) {
     struct sc_record *r = &c->sc[c->sc_count];
     uint32_t limit = c->unit->cfg->priority;
 
@@ -155,8 +151,7 @@ enum parent_status component_add_sc(struct component *c, sel_t ec, uint32_t cpu,
 }
 
 /* PD, main EC and its SC: from the last step on the component runs and its STARTUP event waits for root.lock. */
-static bool component_launch(struct component *c)
-{
+static bool component_launch(struct component *c) {
     uint64_t caps = crd_obj(c->unit->caps, COMP_CAP_ORDER, PERM_PT_CALL);
 
     if (!(c->pd = sel_alloc(0)) || !(c->ec = sel_alloc(0)))
@@ -171,8 +166,7 @@ static bool component_launch(struct component *c)
 
 static void component_reap(struct component *c);
 
-static const char *unit_start_error(struct unit *u, struct component *c)
-{
+static const char *unit_start_error(struct unit *u, struct component *c) {
     const char *error = NULL;
 
     if (!component_load(c, &error))
@@ -189,8 +183,7 @@ static const char *unit_start_error(struct unit *u, struct component *c)
     return NULL;
 }
 
-bool unit_start(struct unit *u)
-{
+bool unit_start(struct unit *u) {
     char text[300];
     const char *error = NULL;
     struct component *c;
@@ -240,22 +233,19 @@ bool unit_start(struct unit *u)
     return true;
 }
 
-void component_enter(struct component *c, uint32_t cpu_index)
-{
+void component_enter(struct component *c, uint32_t cpu_index) {
     __atomic_fetch_add(&c->inflight, 1, __ATOMIC_ACQ_REL);
     mutex_lock(&root.lock);
     c->cpus_used |= 1u << cpu_index;
     c->cpus_served |= 1u << cpu_index;
 }
 
-void component_leave(struct component *c)
-{
+void component_leave(struct component *c) {
     mutex_unlock(&root.lock);
     __atomic_fetch_sub(&c->inflight, 1, __ATOMIC_ACQ_REL);
 }
 
-void component_end(struct component *c, int code, const char *reason)
-{
+void component_end(struct component *c, int code, const char *reason) {
     struct unit *u = c->unit;
 
     if (!c->running)
@@ -270,14 +260,12 @@ void component_end(struct component *c, int code, const char *reason)
     sem_up(root.wake);
 }
 
-void unit_kill(struct unit *u, const char *reason)
-{
+void unit_kill(struct unit *u, const char *reason) {
     if (u->comp)
         component_end(u->comp, EXIT_CODE_ERROR, reason);
 }
 
-static void component_free_memory(struct component *c)
-{
+static void component_free_memory(struct component *c) {
     while (c->grants) {
         struct grant *g = c->grants;
 
@@ -292,8 +280,7 @@ static void component_free_memory(struct component *c)
 
 /* A call that entered a portal before that was revoked may still be on its way to root.lock with a pointer to its component. It
  * occupies the server thread of its CPU, so when a later incarnation has been served on that CPU it is over: free it then. */
-static void component_retire(struct component *c)
-{
+static void component_retire(struct component *c) {
     struct component **link = &c->unit->retired;
 
     while (*link) {
@@ -315,8 +302,7 @@ static void component_retire(struct component *c)
 }
 
 /* Nobody refers to c but handlers that are on their way; they see running == false. */
-static void component_reap(struct component *c)
-{
+static void component_reap(struct component *c) {
     for (uint32_t i = 0; i < c->sc_count; i++) {
         (void)nova_revoke(crd_obj(c->sc[i].sel, 0, CRD_PERM_ANY), true);
         sel_free(c->sc[i].sel, 0);
@@ -335,22 +321,24 @@ static void component_reap(struct component *c)
 }
 
 /* Restart rules: a VM whose guest rebooted and units with restart = yes; not after five ends in a row within a second of the start. */
-static void unit_ended(struct unit *u, const struct component *c)
-{
+static void unit_ended(struct unit *u, const struct component *c) {
     uint64_t lived_us = clock_tsc_to_us(clock_tsc() - u->started_tsc);
     bool restart = u->cfg->restart || (u->cfg->kind == CONFIG_VM && c->exit_code == EXIT_CODE_REBOOT);
 
-    root_log("%s %s: ended (%s)", unit_kind(u), u->cfg->name, c->reason[0] ? c->reason : c->exit_code ? "with an error" : "regularly");
+    root_log("%s %s: ended (%s)", unit_kind(u), u->cfg->name,
+             c->reason[0]   ? c->reason
+             : c->exit_code ? "with an error"
+                            : "regularly");
     u->quick_deaths = lived_us < 1000000 ? u->quick_deaths + 1 : 0;
     if (restart && u->quick_deaths >= 5) {
-        root_log("%s %s: not restarted: it ended %u times within a second of its start", unit_kind(u), u->cfg->name, u->quick_deaths);
+        root_log("%s %s: not restarted: it ended %u times within a second of its start", unit_kind(u), u->cfg->name,
+                 u->quick_deaths);
         restart = false;
     }
     u->restart_due = restart;
 }
 
-void units_reap(void)
-{
+void units_reap(void) {
     for (;;) {
         mutex_lock(&root.lock);
         struct component *c = root.dead;

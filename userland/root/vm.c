@@ -8,8 +8,7 @@
 #define RAM_MIN   (64ul << 20)
 #define VMM_NEEDS (16ul << 20) /* besides RAM: image, heap, stacks, kernel objects */
 
-static const char *vm_module_missing(const char *key, const char *name, char *text, size_t size)
-{
+static const char *vm_module_missing(const char *key, const char *name, char *text, size_t size) {
     int len = snprintf(text, size, "%s '%s': no such boot module; there are: ", key, name);
 
     if (len > 0 && (size_t)len < size)
@@ -17,8 +16,7 @@ static const char *vm_module_missing(const char *key, const char *name, char *te
     return text;
 }
 
-const char *vm_check(struct unit *u, char *text, size_t size)
-{
+const char *vm_check(struct unit *u, char *text, size_t size) {
     const struct config_unit *cfg = u->cfg;
     uint64_t free_bytes = phys_free_pages() << 12;
 
@@ -31,22 +29,24 @@ const char *vm_check(struct unit *u, char *text, size_t size)
     if (cfg->initrd[0] && !module_find(cfg->initrd))
         return vm_module_missing("initrd", cfg->initrd, text, size);
     if (cfg->memory < RAM_MIN) {
-        (void)snprintf(text, size, "memory = %lu MiB is too little: a VM needs at least %lu MiB, a Debian kernel 128 MiB",
+        (void)snprintf(text, size,
+                       "memory = %lu MiB is too little: a VM needs at least %lu MiB, a Debian kernel 128 MiB",
                        (unsigned long)(cfg->memory >> 20), RAM_MIN >> 20);
         return text;
     }
     if (cfg->memory + VMM_NEEDS > free_bytes) {
-        (void)snprintf(text, size, "memory = %lu MiB, but only %lu MiB are free: set memory = %luM or less, or give the machine more",
-                       (unsigned long)(cfg->memory >> 20), (unsigned long)(free_bytes >> 20),
-                       (unsigned long)(free_bytes > VMM_NEEDS ? (free_bytes - VMM_NEEDS) >> 20 : 0));
+        (void)snprintf(
+            text, size,
+            "memory = %lu MiB, but only %lu MiB are free: set memory = %luM or less, or give the machine more",
+            (unsigned long)(cfg->memory >> 20), (unsigned long)(free_bytes >> 20),
+            (unsigned long)(free_bytes > VMM_NEEDS ? (free_bytes - VMM_NEEDS) >> 20 : 0));
         return text;
     }
     return NULL;
 }
 
 /* Large pieces first: then each piece is aligned at its place in the region as well. */
-static bool vm_ram(struct component *c, uint64_t bytes)
-{
+static bool vm_ram(struct component *c, uint64_t bytes) {
     uint64_t left = bytes >> 12;
     uint64_t piece = 1ul << 18; /* 1 GiB */
     uint64_t va = COMP_VA_RAM;
@@ -71,8 +71,7 @@ static bool vm_ram(struct component *c, uint64_t bytes)
     return true;
 }
 
-bool vm_prepare(struct component *c)
-{
+bool vm_prepare(struct component *c) {
     const struct config_unit *cfg = c->unit->cfg;
     const struct module *kernel = module_find(cfg->kernel);
     const struct module *initrd = cfg->initrd[0] ? module_find(cfg->initrd) : NULL;
@@ -91,21 +90,21 @@ bool vm_prepare(struct component *c)
     return vm_ram(c, vm->ram_size);
 }
 
-static uint64_t vm_module_map(const struct module *m, struct msg *out, uint64_t va, uint64_t offset, enum parent_status *status)
-{
+static uint64_t vm_module_map(const struct module *m, struct msg *out, uint64_t va, uint64_t offset,
+                              enum parent_status *status) {
     uint64_t pages = (m->size + 4095) >> 12;
 
     if (offset >= pages) {
         *status = PARENT_BAD;
         return 0;
     }
-    offset += msg_add_pages(out, (ROOT_PHYS_VA + m->addr) / 4096 + offset, (va >> 12) + offset, pages - offset, PERM_MEM_R, 0);
+    offset += msg_add_pages(out, (ROOT_PHYS_VA + m->addr) / 4096 + offset, (va >> 12) + offset, pages - offset,
+                            PERM_MEM_R, 0);
     return offset < pages ? offset : 0;
 }
 
 /* One grant an answer: they are few and large. */
-static uint64_t vm_ram_map(struct component *c, struct msg *out, uint64_t offset, enum parent_status *status)
-{
+static uint64_t vm_ram_map(struct component *c, struct msg *out, uint64_t offset, enum parent_status *status) {
     for (const struct grant *g = c->grants; g; g = g->next) {
         if (g->kind != GRANT_RAM || g->va != COMP_VA_RAM + (offset << 12))
             continue;
@@ -116,23 +115,24 @@ static uint64_t vm_ram_map(struct component *c, struct msg *out, uint64_t offset
     return 0;
 }
 
-uint64_t vm_region_map(struct component *c, struct msg *m, enum region region, uint64_t offset, enum parent_status *status)
-{
+uint64_t vm_region_map(struct component *c, struct msg *m, enum region region, uint64_t offset,
+                       enum parent_status *status) {
     const struct config_unit *cfg = c->unit->cfg;
 
     switch (region) {
-    case REGION_KERNEL: return vm_module_map(module_find(cfg->kernel), m, COMP_VA_KERNEL, offset, status);
+    case REGION_KERNEL:
+        return vm_module_map(module_find(cfg->kernel), m, COMP_VA_KERNEL, offset, status);
     case REGION_INITRD:
         if (cfg->initrd[0])
             return vm_module_map(module_find(cfg->initrd), m, COMP_VA_INITRD, offset, status);
         *status = PARENT_NONE;
         return 0;
-    default: return vm_ram_map(c, m, offset, status);
+    default:
+        return vm_ram_map(c, m, offset, status);
     }
 }
 
-uint32_t vm_running(void)
-{
+uint32_t vm_running(void) {
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < root.config.unit_count; i++) {

@@ -1,9 +1,9 @@
 /* The suite's machine on hardware: entry of the root task, UART, instructions that C has no word for. */
 #include "abi.h"
 
-#define STACK_SIZE 0x2000ul
-#define COM1       0x3f8u
-#define DEBUG_EXIT 0xf4u /* QEMU: -device isa-debug-exit,iobase=0xf4,iosize=1; status = value * 2 + 1 */
+#define STACK_SIZE  0x2000ul
+#define COM1        0x3f8u
+#define DEBUG_EXIT  0xf4u      /* QEMU: -device isa-debug-exit,iobase=0xf4,iosize=1; status = value * 2 + 1 */
 #define IMAGE_START 0x400000ul /* user.ld */
 
 _Noreturn void abi_main(u64 cpu);
@@ -13,6 +13,7 @@ uint64_t machine_tls[16] __attribute__((aligned(64))) = {0, 0, 0, 0, 0, 0x5a00ff
 static char stacks[MACHINE_STACKS][STACK_SIZE] __attribute__((aligned(4096)));
 static char main_stack[0x8000] __attribute__((aligned(4096), used));
 static bool serial, debug_exit;
+static unsigned rounds = 1000, seed = 1;
 
 /* ABI section 7: RDI = boot CPU, RSP = HIP address. */
 __attribute__((naked, used)) void _start(void);
@@ -35,7 +36,38 @@ static inline u32 inb(u32 port) {
 }
 uint8_t machine_in8(uint16_t port) { return (uint8_t)inb(port); }
 
+/* "name=NUMBER" in the boot module's command line (HIP: auxiliary of the first module). */
+static void option(const char *text, const char *name, unsigned *value) {
+    for (; *text; text++) {
+        unsigned n = 0;
+        while (name[n] && text[n] == name[n])
+            n++;
+        if (name[n])
+            continue;
+        for (*value = 0, text += n; *text >= '0' && *text <= '9'; text++)
+            *value = *value * 10 + (unsigned)(*text - '0');
+        return;
+    }
+}
+static void options_read(void) {
+    const struct abi_hip *hip = (const void *)ABI_HIP_ADDR;
+    u64 aux = 0, at = VA_DST >> 12;
+    for (unsigned i = 0; sizeof(*hip) + i * sizeof(hip->mem[0]) < hip->length && !aux; i++)
+        if (hip->mem[i].type == HIP_MEM_MODULE)
+            aux = hip->mem[i].aux;
+    if (!aux || grab(crd_mem(aux >> 12, 0, PERM_MEM_R), at, ITEM_H, crd_mem(at, 0, 7)) != crd_mem(at, 0, PERM_MEM_R))
+        return;
+    static char line[256];
+    const volatile char *from = (const volatile char *)(VA_DST + (aux & 0xfff));
+    for (unsigned i = 0; i < sizeof(line) - 1 && (aux & 0xfff) + i < PAGE && from[i]; i++)
+        line[i] = from[i];
+    option(line, "rounds=", &rounds);
+    option(line, "seed=", &seed);
+    (void)nova_revoke(crd_mem(at, 0, 7), true);
+}
+
 void machine_init(void) {
+    options_read();
     serial = grab(crd_pio(COM1, 3), 0, ITEM_H, WINDOW_ALL(CRD_PIO)) == crd_pio(COM1, 3);
     debug_exit = grab(crd_pio(DEBUG_EXIT, 0), 0, ITEM_H, WINDOW_ALL(CRD_PIO)) == crd_pio(DEBUG_EXIT, 0);
 }
@@ -68,8 +100,8 @@ uint64_t machine_clock(void) {
     __asm__ volatile("rdtscp" : "=a"(lo), "=d"(hi) : : "rcx", "memory");
     return (u64)hi << 32 | lo;
 }
-unsigned machine_rounds(void) { return 1000; }
-uint64_t machine_seed(void) { return 0x1234567; }
+unsigned machine_rounds(void) { return rounds; }
+uint64_t machine_seed(void) { return seed; }
 
 uint64_t machine_stack_top(unsigned i) { return (u64)stacks[i] + STACK_SIZE; }
 unsigned machine_stack_slot(uint64_t sp) { return (unsigned)((sp - (u64)stacks) / STACK_SIZE - 1); }

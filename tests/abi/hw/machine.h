@@ -9,9 +9,9 @@
 extern uint64_t machine_tls[];
 #define ENTRY(fn)                                                                                                      \
     static void fn(uint64_t rdi);                                                                                      \
-    __attribute__((naked, used, noinline)) static void fn##_entry(void)                                                \
-    {                                                                                                                  \
-        __asm__("mov $machine_tls, %%rax\n\twrfsbase %%rax\n\txor %%ebp, %%ebp\n\tcall %P0\n\tmov $1, %%edi\n\tsyscall\n\tud2"  \
+    __attribute__((naked, used, noinline)) static void fn##_entry(void) {                                              \
+        __asm__("mov $machine_tls, %%rax\n\twrfsbase %%rax\n\txor %%ebp, %%ebp\n\tcall %P0\n\tmov $1, "                \
+                "%%edi\n\tsyscall\n\tud2"                                                                              \
                 :                                                                                                      \
                 : "i"(fn));                                                                                            \
     }                                                                                                                  \

@@ -13,21 +13,18 @@ extern uint64_t abi_boot_rsp;
 void machine_init(void) {}
 void machine_out(const char *text) { sim_log("%s", text); }
 
-_Noreturn void machine_end(unsigned failed)
-{
+_Noreturn void machine_end(unsigned failed) {
     sim_expect_eq(failed, 0);
     sim_done();
 }
 
-uint64_t machine_clock(void)
-{
+uint64_t machine_clock(void) {
     sim_step();
     return sim_clock();
 }
 void machine_relax(void) { sim_step(); }
 
-unsigned machine_rounds(void)
-{
+unsigned machine_rounds(void) {
     const char *v = getenv("ROUNDS");
     return v && *v ? (unsigned)strtoul(v, NULL, 0) : 4;
 }
@@ -37,15 +34,13 @@ uint64_t machine_seed(void) { return (uint64_t)sim_choose(SIM_WORKLOAD, ~0u) << 
 uint64_t machine_stack_top(unsigned i) { return STACK_BASE + (i + 1) * 0x2000ul; }
 unsigned machine_stack_slot(uint64_t sp) { return (unsigned)((sp - STACK_BASE) / 0x2000 - 1); }
 uint64_t machine_entry_rsp(void) { return sim_regs()->rsp; }
-uint64_t machine_image(uint64_t *first_page)
-{
+uint64_t machine_image(uint64_t *first_page) {
     *first_page = 0;
     return 0;
 }
 
 void machine_undefined(void) { sim_raise(6, 0); }
-void machine_jump(uint64_t ip)
-{
+void machine_jump(uint64_t ip) {
     (void)ip;
     sim_raise(14, 0x14);
 }
@@ -55,15 +50,13 @@ uint64_t machine_fpu_get(void) { return sim_fpu_get(3); }
 void machine_base_set(uint64_t v) { sim_fs_base_set(v); }
 uint64_t machine_base_get(void) { return sim_fs_base(); }
 bool machine_probe(uint64_t va, bool write) { return sim_mem_probe(va, write); }
-uint64_t machine_probe_fixup(uint64_t rip)
-{
+uint64_t machine_probe_fixup(uint64_t rip) {
     (void)rip;
     return 0;
 }
 
 #define PATTERN(i) (0x1111111111111111ul * (i))
-unsigned machine_call_checked(struct machine_call *c)
-{
+unsigned machine_call_checked(struct machine_call *c) {
     struct uregs *r = sim_regs();
     unsigned changed = 0;
     r->rbx = PATTERN(3), r->rbp = PATTERN(5), r->r9 = PATTERN(9), r->r10 = PATTERN(10), r->r12 = PATTERN(12);
@@ -72,7 +65,8 @@ unsigned machine_call_checked(struct machine_call *c)
     struct sim_hypercall h = {c->rdi, c->rsi, c->rdx, c->rax, c->r8};
     sim_hypercall(&h);
     r = sim_regs();
-    changed |= (r->rbx != PATTERN(3)) << 3 | (r->rsp != rsp) << 4 | (r->rbp != PATTERN(5)) << 5 | (r->r9 != PATTERN(9)) << 9;
+    changed |=
+        (r->rbx != PATTERN(3)) << 3 | (r->rsp != rsp) << 4 | (r->rbp != PATTERN(5)) << 5 | (r->r9 != PATTERN(9)) << 9;
     changed |= (r->r10 != PATTERN(10)) << 10 | (r->r12 != PATTERN(12)) << 12 | (r->r13 != PATTERN(13)) << 13;
     changed |= (r->r14 != PATTERN(14)) << 14 | (r->r15 != PATTERN(15)) << 15;
     changed |= (h.rax != c->rax) << 0 | (h.rdx != c->rdx) << 2 | (h.rsi != c->rsi) << 6 | (h.r8 != c->r8) << 8;
@@ -80,8 +74,7 @@ unsigned machine_call_checked(struct machine_call *c)
     return changed;
 }
 
-_Noreturn void machine_reply_at(uint64_t rsp)
-{
+_Noreturn void machine_reply_at(uint64_t rsp) {
     sim_regs()->rsp = rsp;
     sim_hypercall(&(struct sim_hypercall){.rdi = HC_REPLY});
     abort(); /* a reply does not return */
@@ -89,8 +82,7 @@ _Noreturn void machine_reply_at(uint64_t rsp)
 
 unsigned machine_gsi(void) { return 5; }
 void machine_gsi_prepare(void) {}
-void machine_gsi_raise(void)
-{
+void machine_gsi_raise(void) {
     sim_step();
     sim_irq(machine_gsi());
 }
@@ -99,8 +91,7 @@ uint64_t machine_config_page(void) { return 0; }
 static const struct sim_guest_step guest_spin[] = {{SIM_G_STI, 0, 0}, {SIM_G_SPIN, 0, 0}};
 static const struct sim_guest_step guest_cpuid[] = {{SIM_G_CPUID, 0, 0}, {SIM_G_SPIN, 0, 0}};
 static const struct sim_guest_step guest_hlt[] = {{SIM_G_HLT, 0, 0}, {SIM_G_SPIN, 0, 0}};
-uint64_t machine_guest_ip(enum machine_guest kind, uint64_t va, uint64_t gpa)
-{
+uint64_t machine_guest_ip(enum machine_guest kind, uint64_t va, uint64_t gpa) {
     (void)va, (void)gpa;
     return (uint64_t)(kind == GUEST_SPIN ? guest_spin : kind == GUEST_CPUID ? guest_cpuid : guest_hlt);
 }
@@ -111,15 +102,13 @@ uint64_t machine_guest_ip(enum machine_guest kind, uint64_t va, uint64_t gpa)
 #define SEEDS_DEFAULT 1000
 #endif
 
-static void root(u64 cpu)
-{
+static void root(u64 cpu) {
     abi_boot_rsp = sim_regs()->rsp;
     abi_main(cpu);
 }
 
 /* "NAME=value" arguments are the same as in the environment. */
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++)
         if (strchr(argv[i], '='))
             putenv(argv[i]);

@@ -6,8 +6,7 @@
 
 void sim_mem_read(uint64_t va, void *to, size_t bytes);
 void sim_mem_write(uint64_t va, const void *from, size_t bytes);
-static inline uint64_t mem_read64(const void *p)
-{
+static inline uint64_t mem_read64(const void *p) {
     uint64_t v;
     sim_mem_read((uint64_t)p, &v, sizeof(v));
     return v;

@@ -21,13 +21,13 @@ struct mach_cpu {
     enum sim_cpu_state state;
     struct spinlock *wait_lock; /* state LOCK */
     u32 locks_held;
-    i64 prio;                   /* PCT: higher runs first */
-    u64 relaxed;                /* wait loop iterations since the last progress */
-    struct sim_fiber *kernel;   /* its kernel stack */
-    struct sim_fiber *active;   /* kernel, or the user fiber that runs on this CPU */
+    i64 prio;                 /* PCT: higher runs first */
+    u64 relaxed;              /* wait loop iterations since the last progress */
+    struct sim_fiber *kernel; /* its kernel stack */
+    struct sim_fiber *active; /* kernel, or the user fiber that runs on this CPU */
     /* interrupts */
     bool ipi;
-    u64 irq[2];                 /* pending GSIs */
+    u64 irq[2]; /* pending GSIs */
     u64 deadline;
     /* translations */
     struct sim_tlb_entry tlb[SIM_TLB_SIZE], guest_tlb[SIM_TLB_SIZE];

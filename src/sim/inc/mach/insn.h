@@ -6,7 +6,7 @@ struct cpuid_regs {
     u32 a, b, c, d;
 };
 struct cpuid_regs cpuid(u32 leaf, u32 sub);
-u64 rdmsr(u32 msr);          /* an MSR that the model does not have is a bug of the caller */
+u64 rdmsr(u32 msr); /* an MSR that the model does not have is a bug of the caller */
 void wrmsr(u32 msr, u64 v);
 u64 rdtsc(void);
 u64 xgetbv(u32 reg);

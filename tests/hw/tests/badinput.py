@@ -1,0 +1,48 @@
+"""Bad input gives one clear line each, and the rest keeps running: modules, configuration, images, CPU, memory, hostile guests."""
+import struct
+from machine import ALL_MODULES, Machine, config, vm_section
+
+
+def tiny_elf(code):
+    """A 64-bit ELF kernel of one page at 16 MiB that is nothing but `code`."""
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0x1000000, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return (header + struct.pack("<IIQQQQQQ", 1, 7, 4096, 0x1000000, 0x1000000, 4096, 4096, 4096)).ljust(4096, b"\0") + code.ljust(4096, b"\xf4")
+
+
+GUESTS = {
+    "triple": (b"\x0f\x0b", r"triple fault|shutdown"),
+    "nowhere": (b"\x48\xb8" + struct.pack("<Q", 0x123456789000) + b"\xff\xe0", r"triple fault|shutdown"),
+    "missing": (b"\x48\xb8" + struct.pack("<Q", 0xD0000000) + b"\x8b\x00", r"not there|missing"),
+}
+
+
+def case(test, name, pattern, conf, **machine):
+    with Machine(test, conf, mem=machine.pop("mem", "1G"), name=name, **machine) as m:
+        line = m.expect(r"[^\n]*(?:%s)[^\n]*" % pattern, 60).group().decode(errors="replace").strip()
+        test.note("%-16s %s" % (name, line))
+        m.expect(r"novella> ", 30)
+        m.command_output("mem", r"kernel: \d+ of", 10)
+
+
+def stay(*sections):
+    return config(*sections, on_last_exit="stay")
+
+
+def run(test):
+    auto = {"autostart": "yes", "console": 1}
+    case(test, "no-kernel", r"no module guest/nothing|guest/nothing", stay(vm_section("linux", kernel="guest/nothing", **auto)))
+    case(test, "no-initrd", r"guest/lost", stay(vm_section("linux", initrd="guest/lost", **auto)))
+    case(test, "damaged-kernel", r"linux[^\n]*(not|damaged|neither)", stay(vm_section("linux", **auto)), files={"guest/vmlinux": b"\x7fELF" + bytes(9000)})
+    case(test, "damaged-vmm", r"vmm\.elf|linux[^\n]*ELF", stay(vm_section("linux", **auto)), files={"vmm.elf": b"not a program" * 500})
+    case(test, "config-key", r"novella\.conf:\d+[^\n]*memory", stay(vm_section("linux", memory=None, memry="1G", **auto)))
+    case(test, "guest-too-big", r"linux[^\n]*(memory|MiB)", stay(vm_section("linux", memory="4G", **auto)))
+    case(test, "no-amd-v", r"AMD-V[^\n]*-cpu max", stay(vm_section("linux", **auto)), cpu="max,-svm")
+    for name, (code, pattern) in GUESTS.items():
+        vms = [vm_section("bad", kernel="guest/bad", initrd=None, memory="128M", autostart="yes", console=2)]
+        case(test, name, pattern, stay(*vms), modules=ALL_MODULES + ["guest/bad"], files={"guest/bad": tiny_elf(code)})
+    with Machine(test, modules=[], name="no-root") as m:
+        test.note("no-root          " + m.expect(r"[^\n]*no boot module[^\n]*", 30).group().decode().strip())
+    with Machine(test, modules=["root.elf"], files={"root.elf": b"\x7fELF" + bytes(100)}, name="damaged-root") as m:
+        test.note("damaged-root     " + m.expect(r"[^\n]*root's ELF image[^\n]*", 30).group().decode().strip())
+    with Machine(test, stay(), cpu="qemu64", name="old-cpu") as m:
+        test.note("old-cpu          " + m.expect(r"[^\n]*FSGSBASE[^\n]*", 30).group().decode().strip())
