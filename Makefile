@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help run iso guest user hw sim check check-full check-hw check-format format tidy tests fuzz-seeds baseline clean distclean
+.PHONY: help run iso guest user hw sim check check-full check-hw check-format format tidy tests baseline clean distclean
 .DEFAULT_GOAL := help
 
 NEED := $(B)/.need
@@ -44,7 +44,8 @@ SIM_SAN  := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 # hidden: the core has names that libc has too, and shared libraries must not find ours
 SIM_BASE := $(COMMON) -fvisibility=hidden -fno-pie -Isrc -Isrc/sim/inc
 
-USER_FLAGS := $(COMMON) -O2 -fno-pie -fstack-protector-strong -ftls-model=local-exec -fno-asynchronous-unwind-tables \
+# Not `:=`: on a fresh machine there is no gcc yet when this file is read.
+USER_FLAGS = $(COMMON) -O2 -fno-pie -fstack-protector-strong -ftls-model=local-exec -fno-asynchronous-unwind-tables \
               -fcf-protection=none -ffunction-sections -fdata-sections -nostdinc -isystem /usr/include/x86_64-linux-musl \
               -isystem $(B)/third/include -isystem $(shell gcc -print-file-name=include 2>/dev/null)
 USER_INC   := -Isrc -Iuserland/lib -Iuserland/lib/hw -I$(B)/user
@@ -125,15 +126,7 @@ $(B)/user/$(1).elf: $(patsubst %,$(B)/user/%.o,$(2)) $(B)/user/librt.a $(3) $(wi
 endef
 $(foreach c,$(COMPS),$(eval $(call user_program,$(c),$(wildcard userland/$(c)/*.c userland/$(c)/*.S),$(if $(filter vmm,$(c)),$(B)/third/libzydis.a))))
 $(eval $(call user_program,abi,$(ABI_SRC) $(wildcard tests/abi/hw/*.c),))
-$(patsubst %,$(B)/user/%.o,$(wildcard userland/vmm/*.c)): | $(B)/third/libzydis.a $(if $(wildcard userland/vmm/dsdt.asl),$(B)/user/dsdt.h)
-
-# The AML of the guest's DSDT as a C array.
-$(B)/user/dsdt.h: userland/vmm/dsdt.asl | $(NEED)
-	$(call say,IASL,$<)
-	@mkdir -p $(@D)
-	$(Q)iasl -p $(B)/user/dsdt $< >$(B)/user/dsdt.log 2>&1 || { cat $(B)/user/dsdt.log; exit 1; }
-	$(Q)python3 -c 'import sys; d = open(sys.argv[1], "rb").read(); print("static const unsigned char dsdt_aml[%d] = {%s};" % (len(d), ",".join(map(str, d))))' \
-	    $(B)/user/dsdt.aml >$@
+$(patsubst %,$(B)/user/%.o,$(wildcard userland/vmm/*.c)): | $(B)/third/libzydis.a
 
 $(B)/third/libzydis.a: tools/third-zydis tools/apt-private | $(NEED)
 	$(call say,THIRD,$@)
@@ -189,7 +182,7 @@ tests: $(TEST_BIN)
 # A test that begins with "// LINK: a.c b.c ..." is linked with those sources only, any other with the whole simulator.
 # "zydis" in that line adds the decoder.
 define test_variant
-$(B)/$(1)/%: tests/%.c $(B)/$(2)/libnovella.a $$(ALL_SRC) | $$(NEED) $(B)/third/libzydis.a $(if $(wildcard userland/vmm/dsdt.asl),$(B)/user/dsdt.h)
+$(B)/$(1)/%: tests/%.c $(B)/$(2)/libnovella.a $$(ALL_SRC) | $$(NEED) $(B)/third/libzydis.a
 	$$(call say,TEST,$$@)
 	@mkdir -p $$(@D)
 	$$(Q)links="$$$$(sed -n '1,5s,^// LINK: ,,p' $$<)"; case " $$$$links " in \
@@ -226,7 +219,7 @@ tidy: $(B)/hw/novella.elf
 
 check: check-format tidy $(TEST_BIN) $(ABI_SIM)
 	@tools/test-run $(TEST_BIN) $(ABI_SIM)
-check-full: check $(TEST_FAST) user hw
+check-full: check $(TEST_FAST) $(if $(ABI_SIM),$(B)/sim-fast/abi) user hw
 	@tools/check-full $(B) $(TEST_FAST)
 check-hw: $(B)/novella.iso
 	@tests/hw/run --build $(B) $(TEST)

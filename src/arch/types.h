@@ -33,3 +33,12 @@ typedef struct {
 
 static inline u64 min_u64(u64 a, u64 b) { return a < b ? a : b; }
 static inline u64 max_u64(u64 a, u64 b) { return a > b ? a : b; }
+/* a * b / c with the product in 128 bits; ~0 where the result does not fit (c > 0). */
+static inline u64 mul_div_u64(u64 a, u64 b, u64 c) {
+    u64 low, high;
+    __asm__("mulq %3" : "=a"(low), "=d"(high) : "a"(a), "r"(b) : "cc");
+    if (high >= c)
+        return ~0ul;
+    __asm__("divq %2" : "+a"(low), "+d"(high) : "r"(c) : "cc");
+    return low;
+}

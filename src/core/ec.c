@@ -110,7 +110,7 @@ static void caller_abort(struct cpu *c, struct ec *ec) {
     caller->callee = NULL;
     if (caller->in_event) {
         caller->in_event = 0;
-        ec_kill(c, caller, "the handler of its event is gone");
+        ec_kill(c, caller, atomic_load_rlx(&ec->pd->obj.dead) ? NULL : "the handler of its event is gone");
     } else {
         ec_set_status(caller, NOVA_ABORTED);
     }

@@ -112,6 +112,8 @@ static void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) 
 
 static void thread_state_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
     struct uregs *r = &ec->regs;
+    if (mtd & (MTD_ACDB | MTD_R8_R15))
+        r->vec = 0; /* RCX and R11 count: arch/regs.h */
     if (mtd & MTD_ACDB) {
         r->rax = s->rax, r->rcx = s->rcx, r->rdx = s->rdx, r->rbx = s->rbx;
     }

@@ -18,8 +18,7 @@ struct sc *sc_create(struct pd *owner, struct ec *ec, unsigned prio, u64 quantum
     sc->ec = ec;
     sc->cpu = ec->cpu;
     sc->prio = (u8)prio;
-    __uint128_t ticks = (__uint128_t)quantum_us * tsc_khz / 1000;
-    sc->quantum = ticks >> 63 ? ~0ul >> 1 : (u64)ticks;
+    sc->quantum = min_u64(mul_div_u64(quantum_us, tsc_khz, 1000), ~0ul >> 1);
     sc->quantum += !sc->quantum;
     sc->left = sc->quantum;
     return sc;
@@ -35,7 +34,7 @@ u64 sc_time_us(struct sc *sc) {
         now = running ? arch_clock() : start;
         now = now > start ? now - start : 0;
     } while (atomic_load_acq(&sc->used) != ticks);
-    return (u64)((__uint128_t)(ticks + now) * 1000 / tsc_khz);
+    return mul_div_u64(ticks + now, 1000, tsc_khz);
 }
 
 static void sc_free(struct rcu_head *h) {

@@ -10,10 +10,12 @@ i64 space_step_work = 1024;
 #define TREE_LOCKS 64
 static struct {
     struct spinlock lock; /* rank tree: shape of the trees that hash here, permissions and ranges of their nodes */
+    u64 splits;           /* of nodes of these trees */
 } __attribute__((aligned(64))) tree_locks[TREE_LOCKS];
 
 void space_tree_lock(u32 tree) { spin_lock(&tree_locks[tree % TREE_LOCKS].lock); }
 void space_tree_unlock(u32 tree) { spin_unlock(&tree_locks[tree % TREE_LOCKS].lock); }
+u64 *space_tree_splits(u32 tree) { return &tree_locks[tree % TREE_LOCKS].splits; }
 
 static u32 tree_new(void) {
     static u32 next; /* atomic: spreads memory and ports over the locks */

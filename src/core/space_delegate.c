@@ -91,8 +91,9 @@ static enum abi_status node_delegate(struct delegation *g) {
             g->pos = end;
         } else {
             spin_lock(&to->lock);
-            while (status == NOVA_SUCCESS && g->pos < end && g->work > 0)
+            do /* at least one, so that each step gets on */
                 status = piece_delegate(g, n, perm, end);
+            while (status == NOVA_SUCCESS && g->pos < end && g->work > 0);
             spin_unlock(&to->lock);
         }
     }

@@ -35,6 +35,8 @@ void space_index_remove(struct space *s, struct node *n);
 /* Tree locks: 64 for all trees, taken before any space lock, one at a time. */
 void space_tree_lock(u32 tree);
 void space_tree_unlock(u32 tree);
+u64 *space_tree_splits(
+    u32 tree); /* counts splits of nodes: children have moved, a walk that stopped half-way begins anew */
 
 /* Makes a node of what `n` says (base, source, pd, parent, tree, type, order, perm, tables): memory, tables, the object's
  * reference first, then the commit. Tree lock and space lock held. BAD_MEM; BAD_CAP if the object is dying. */

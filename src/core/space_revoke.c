@@ -38,6 +38,7 @@ struct revoke {
     struct node *top;
     u64 top_base, source;
     unsigned top_order, order;
+    u64 splits;             /* when (at, next) was left */
     struct node *at, *next; /* next child of `at` to look at; NULL: none left, `at` itself is due */
 };
 
@@ -230,7 +231,8 @@ static bool cursor_check(struct revoke *v) {
     const struct node *top = v->top;
     if (!top->perm || top->base != v->top_base || top->order != v->top_order)
         return false;
-    if (!v->at->perm) { /* gone with all below it: from the top again, what is done is skipped */
+    if (!v->at->perm || *space_tree_splits(top->tree) != v->splits) {
+        /* gone with all below it, or siblings have come and moved: from the top again, what is done is skipped */
         v->at = v->top;
         v->next = v->top->child;
     } else if (v->next && (!v->next->perm || v->next->parent != v->at)) {
@@ -292,6 +294,7 @@ static enum space_result top_revoke(struct revoke *v, bool *done) {
         }
         if (split && part_walk(v))
             break;
+        v->splits = *space_tree_splits(tree);
         space_tree_unlock(tree);
         step_end(v);
         if (v->polled && v->moved)

@@ -92,5 +92,6 @@ enum abi_status space_node_split(struct node *n, u64 source, unsigned order) {
     for (unsigned i = 0; i < count; i++)
         space_node_link(buddy[i], n->parent);
     children_sort(n, old_source, buddy);
+    ++*space_tree_splits(n->tree);
     return NOVA_SUCCESS;
 }

@@ -1,5 +1,4 @@
 /* What the compiler may call. rep string instructions: fast on every CPU of the last decade, and one instruction under emulators. */
-#include "arch/assert.h"
 #include "arch/mem.h"
 
 void *memcpy(void *restrict d, const void *restrict s, size_t n) {
@@ -36,15 +35,4 @@ int memcmp(const void *a, const void *b, size_t n) {
         if (*x != *y)
             return *x - *y;
     return 0;
-}
-
-/* 128-bit division, which the compiler calls for products of two 64-bit quantities: divisors here fit into 64 bits. */
-unsigned __int128 __udivti3(unsigned __int128 n, unsigned __int128 d);
-unsigned __int128 __udivti3(unsigned __int128 n, unsigned __int128 d) {
-    u64 high = (u64)(n >> 64), low = (u64)n, divisor = (u64)d, rest;
-    assert(divisor && !(u64)(d >> 64));
-    u64 q_high = high / divisor, q_low;
-    rest = high % divisor;
-    __asm__("divq %4" : "=a"(q_low), "=d"(rest) : "a"(low), "d"(rest), "r"(divisor));
-    return (unsigned __int128)q_high << 64 | q_low;
 }

@@ -16,6 +16,7 @@
 #if __has_include(<valgrind/memcheck.h>)
 #include <valgrind/memcheck.h>
 #else
+#define RUNNING_ON_VALGRIND              0
 #define VALGRIND_MAKE_MEM_NOACCESS(p, n) 0
 #define VALGRIND_MAKE_MEM_DEFINED(p, n)  0
 #endif
@@ -35,8 +36,9 @@ static struct pd *pds[MAX_PDS];
 static unsigned pd_slots;
 
 __attribute__((constructor)) static void arena_map(void) {
-    void *m = mmap((void *)SIM_ARENA_BASE, SIM_ARENA_SIZE, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    int fixed = RUNNING_ON_VALGRIND ? MAP_FIXED : MAP_FIXED_NOREPLACE; /* Valgrind does not know the second one */
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed;
+    void *m = mmap((void *)SIM_ARENA_BASE, SIM_ARENA_SIZE, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (m != (void *)SIM_ARENA_BASE) {
         perror("sim: physical memory");
         exit(2);

@@ -73,7 +73,8 @@ static void ec_ctrl_running(void) {
     __atomic_store_n(&stop, false, __ATOMIC_SEQ_CST);
     recall_thread(1, IP(recall_stops));
     other.ip = IP(spins);
-    thread_run(&thread, PRIO_MAIN);
+    thread.sc = sel_new(); /* a quantum that never ends: only the recall itself interrupts */
+    CHECK_EQ(nova_create_sc(thread.sc, SEL_PD, thread.ec, QPD_MAKE(PRIO_MAIN, 1000000000)), NOVA_SUCCESS);
     wait_for(done);
     CHECK_EQ(nova_recall(thread.ec), NOVA_SUCCESS);
     wait_for(done);

@@ -1,6 +1,7 @@
 /* Log lines of a component: root prints them with its name in front. One line a call, no newline at the end. */
 #pragma once
 #include <stdarg.h>
+
 /* The configuration says (log_level) up to which level lines are shown; log_printf is LOG_INFO. */
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 

@@ -1,6 +1,7 @@
 #include "root.h"
 
 #include "acpi.h"
+#include "clock.h"
 
 #include <string.h>
 
@@ -81,6 +82,16 @@ static _Noreturn void power_halt(void) {
         (void)sem_down(root.wake);
 }
 
+/* A machine takes a moment to obey: only after that it is worth a word. */
+static _Noreturn void power_disobeyed(const char *what) {
+    uint64_t end = clock_tsc() + clock_us_to_tsc(3000000);
+
+    while (nova_sm_down(root.wake, true, end) == NOVA_SUCCESS)
+        ;
+    root_log("%s: the machine did not obey", what);
+    power_halt();
+}
+
 _Noreturn void power_off(void) {
     if (!power.s5 || !power.pm1a_cnt) {
         root_log("power off: no ACPI S5, please switch the machine off");
@@ -96,8 +107,7 @@ _Noreturn void power_off(void) {
     port_out16((uint16_t)power.pm1a_cnt, (uint16_t)(power.slp_typ_a << 10 | 1u << 13));
     if (power.pm1b_cnt)
         port_out16((uint16_t)power.pm1b_cnt, (uint16_t)(power.slp_typ_b << 10 | 1u << 13));
-    root_log("power off: the machine did not obey");
-    power_halt();
+    power_disobeyed("power off");
 }
 
 _Noreturn void power_reset(void) {
@@ -107,6 +117,5 @@ _Noreturn void power_reset(void) {
     port_out8(0xcf9, 0x02);
     port_out8(0xcf9, 0x06); /* hard reset: PCI chipsets */
     port_out8(0x64, 0xfe);  /* keyboard controller pulse */
-    root_log("reboot: the machine did not obey");
-    power_halt();
+    power_disobeyed("reboot");
 }

@@ -183,6 +183,7 @@ static enum parent_status serve_accept(struct request *r) {
     session_map(r, s, va_page);
     msg_put_word(&r->out, s->key);
     msg_put_string(&r->out, s->label);
+    s->key &= ~(uint64_t)SESSION_KEY_FOREGROUND; /* once, not at every restart of the console */
     r->result = id;
     return PARENT_OK;
 }

@@ -49,12 +49,13 @@ void shell_redraw(void) {
 }
 
 void shell_start(void) {
-    if (!shell.started)
+    if (!shell.started) {
         root_log("control shell on console 0, type help");
-    shell.started = true;
-    shell.active = true;
-    rootlog_raw(SHELL_PROMPT, sizeof SHELL_PROMPT - 1);
-    sem_up(root.wake);
+        shell.started = true;
+        shell.active = true;
+        rootlog_raw(SHELL_PROMPT, sizeof SHELL_PROMPT - 1);
+    }
+    sem_up(root.wake); /* input may be waiting already */
 }
 
 static uint64_t sc_time_us(sel_t sc) {

@@ -164,7 +164,7 @@ static bool component_launch(struct component *c) {
     return component_add_sc(c, c->ec, c->cpu[0], "main", 0, QUANTUM_US) == PARENT_OK;
 }
 
-static void component_reap(struct component *c);
+static void component_reap(struct component *c, bool wipe);
 
 static const char *unit_start_error(struct unit *u, struct component *c) {
     const char *error = NULL;
@@ -225,7 +225,7 @@ bool unit_start(struct unit *u) {
         c->running = false;
         if (c->pd)
             (void)nova_revoke(crd_obj(c->pd, 0, CRD_PERM_ANY), true);
-        component_reap(c);
+        component_reap(c, true);
         return false;
     }
     if (u->cfg->kind == CONFIG_VM)
@@ -265,13 +265,29 @@ void unit_kill(struct unit *u, const char *reason) {
         component_end(u->comp, EXIT_CODE_ERROR, reason);
 }
 
-static void component_free_memory(struct component *c) {
+/* Nobody will get its memory: the last VM has ended and the machine goes off (wiping 6 GiB takes half a minute in an emulator). */
+static bool machine_goes_off(const struct component *c) {
+    if (!root.config.poweroff_on_last_exit || c->unit->cfg->kind != CONFIG_VM || c->unit->cfg->restart ||
+        c->exit_code == EXIT_CODE_REBOOT)
+        return false;
+    for (uint32_t i = 0; i < root.config.unit_count; i++) {
+        const struct unit *u = &root.unit[i];
+
+        if (u->cfg->kind == CONFIG_VM && u->comp && u->comp != c)
+            return false;
+    }
+    return true;
+}
+
+static void component_free_memory(struct component *c, bool wipe) {
+    bool wipe = !machine_goes_off(c);
+
     while (c->grants) {
         struct grant *g = c->grants;
 
         c->grants = g->next;
         phys_revoke(g->page, g->pages);
-        if (g->kind == GRANT_RAM)
+        if (g->kind == GRANT_RAM && wipe)
             phys_wipe(g->page, g->pages); /* others are wiped when they are given out */
         phys_free(g->page, g->pages);
         free(g);
@@ -302,7 +318,7 @@ static void component_retire(struct component *c) {
 }
 
 /* Nobody refers to c but handlers that are on their way; they see running == false. */
-static void component_reap(struct component *c) {
+static void component_reap(struct component *c, bool wipe) {
     for (uint32_t i = 0; i < c->sc_count; i++) {
         (void)nova_revoke(crd_obj(c->sc[i].sel, 0, CRD_PERM_ANY), true);
         sel_free(c->sc[i].sel, 0);
@@ -314,21 +330,20 @@ static void component_reap(struct component *c) {
     if (c->pd)
         sel_free(c->pd, 0);
     (void)nova_revoke(crd_obj(c->unit->caps, COMP_CAP_ORDER, CRD_PERM_ANY), true);
-    (void)nova_revoke(crd_obj(c->unit->signal, 0, CRD_PERM_ANY), false);
-    component_free_memory(c);
+    component_free_memory(c, wipe);
 
     component_retire(c);
 }
 
 /* Restart rules: a VM whose guest rebooted and units with restart = yes; not after five ends in a row within a second of the start. */
-static void unit_ended(struct unit *u, const struct component *c) {
+static void unit_ended(struct unit *u, int exit_code, const char *reason) {
     uint64_t lived_us = clock_tsc_to_us(clock_tsc() - u->started_tsc);
-    bool restart = u->cfg->restart || (u->cfg->kind == CONFIG_VM && c->exit_code == EXIT_CODE_REBOOT);
+    bool restart = u->cfg->restart || (u->cfg->kind == CONFIG_VM && exit_code == EXIT_CODE_REBOOT);
 
     root_log("%s %s: ended (%s)", unit_kind(u), u->cfg->name,
-             c->reason[0]   ? c->reason
-             : c->exit_code ? "with an error"
-                            : "regularly");
+             reason[0]   ? reason
+             : exit_code ? "with an error"
+                         : "regularly");
     u->quick_deaths = lived_us < 1000000 ? u->quick_deaths + 1 : 0;
     if (restart && u->quick_deaths >= 5) {
         root_log("%s %s: not restarted: it ended %u times within a second of its start", unit_kind(u), u->cfg->name,
@@ -336,6 +351,12 @@ static void unit_ended(struct unit *u, const struct component *c) {
         restart = false;
     }
     u->restart_due = restart;
+}
+
+/* Its end switches the machine off: nobody will see its memory. */
+static bool unit_is_last(const struct unit *u, const struct component *c) {
+    return root.config.poweroff_on_last_exit && u->cfg->kind == CONFIG_VM && vm_running() == 1 && !u->cfg->restart &&
+           c->exit_code != EXIT_CODE_REBOOT;
 }
 
 void units_reap(void) {
@@ -349,16 +370,16 @@ void units_reap(void) {
         if (!c)
             break;
         struct unit *u = c->unit;
-        int served = c->served;
+        int served = c->served, exit_code = c->exit_code;
 
-        component_reap(c); /* long (wiping), so without the lock: nothing else refers to c */
+        component_reap(c, wipe); /* long (wiping), so without the lock: nothing else refers to c */
         mutex_lock(&root.lock);
         if (served)
             rootlog_detach();
         u->comp = NULL;
         u->ever_ended = true;
         sessions_unit_ended(u);
-        unit_ended(u, c);
+        unit_ended(u, exit_code, u->last_end);
         mutex_unlock(&root.lock);
     }
     mutex_lock(&root.lock);

@@ -1,4 +1,4 @@
-/* Physical memory of the simulator: an arena at a fixed host address, there from program start. Low enough for Valgrind, or in
+/* Physical memory of the simulator: an arena at a fixed host address, there from program start. Low enough for Valgrind (its clients live below 64 GiB), or in
  * AddressSanitizer's high application memory. */
 #pragma once
 #include "arch/types.h"
@@ -6,7 +6,7 @@
 #ifdef __SANITIZE_ADDRESS__
 #define SIM_ARENA_BASE 0x200000000000ul
 #else
-#define SIM_ARENA_BASE 0x1000000000ul
+#define SIM_ARENA_BASE 0x400000000ul
 #endif
 #define SIM_ARENA_SIZE (1ul << 30)
 
