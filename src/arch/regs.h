@@ -15,14 +15,15 @@ static_assert(sizeof(struct uregs) == 22 * 8, "entry assembly");
 
 /* regs.vec of an EC that entered by syscall: it is resumed by sysret, RCX and R11 need not survive. Whoever writes RCX or R11 (state of
  * an event reply) sets vec to 0. */
-#define REGS_SYSCALL 0x100ul
+#define REGS_SYSCALL     0x100ul
 #define RFLAGS_RESERVED1 0x2ul
-#define RFLAGS_TF 0x100ul
-#define RFLAGS_IF 0x200ul
-#define RFLAGS_DF 0x400ul
+#define RFLAGS_TF        0x100ul
+#define RFLAGS_IF        0x200ul
+#define RFLAGS_DF        0x400ul
 /* CF PF AF ZF SF OF, the flags a handler of a thread's exception may write (ABI section 3), plus DF. */
 #define RFLAGS_ARITH 0x8d5ul
-#define USER_CS 0x2bul /* GDT: 0 null, 8 kcode, 10 kdata, 18 user code32, 20 user data, 28 user code64, 30 TSS (sysret wants this order) */
+#define USER_CS                                                                                                        \
+    0x2bul /* GDT: 0 null, 8 kcode, 10 kdata, 18 user code32, 20 user data, 28 user code64, 30 TSS (sysret wants this order) */
 #define USER_SS 0x23ul
 /* Highest RIP that may be resumed: non-canonical or kernel addresses raise #GP in the thread instead (section 4). */
 static inline bool user_ip_ok(u64 ip) { return ip < 0x7ffffffff000ul; }

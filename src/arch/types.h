@@ -24,11 +24,11 @@ typedef struct {
 #define PAGE_SIZE  4096ul
 #define PAGE_MASK  (PAGE_SIZE - 1)
 
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define likely(x)                       __builtin_expect(!!(x), 1)
+#define unlikely(x)                     __builtin_expect(!!(x), 0)
+#define ARRAY_SIZE(a)                   (sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
-#define must_check __attribute__((warn_unused_result))
+#define must_check                      __attribute__((warn_unused_result))
 #define static_assert _Static_assert
 
 static inline u64 min_u64(u64 a, u64 b) { return a < b ? a : b; }

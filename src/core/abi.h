@@ -5,43 +5,43 @@
 #include <stdint.h>
 
 enum abi_hypercall { /* section 5: RDI bits 0-3 */
-    HC_CALL = 0x0,
-    HC_REPLY = 0x1,
-    HC_CREATE_PD = 0x2,
-    HC_CREATE_EC = 0x3,
-    HC_CREATE_SC = 0x4,
-    HC_CREATE_PT = 0x5,
-    HC_CREATE_SM = 0x6,
-    HC_REVOKE = 0x7,
-    HC_LOOKUP = 0x8,
-    HC_EC_CTRL = 0x9,
-    HC_SC_CTRL = 0xa,
-    HC_PT_CTRL = 0xb,
-    HC_SM_CTRL = 0xc,
-    HC_ASSIGN_PCI = 0xd,
-    HC_ASSIGN_GSI = 0xe,
-    HC_EXTENSION = 0xf,
+                     HC_CALL = 0x0,
+                     HC_REPLY = 0x1,
+                     HC_CREATE_PD = 0x2,
+                     HC_CREATE_EC = 0x3,
+                     HC_CREATE_SC = 0x4,
+                     HC_CREATE_PT = 0x5,
+                     HC_CREATE_SM = 0x6,
+                     HC_REVOKE = 0x7,
+                     HC_LOOKUP = 0x8,
+                     HC_EC_CTRL = 0x9,
+                     HC_SC_CTRL = 0xa,
+                     HC_PT_CTRL = 0xb,
+                     HC_SM_CTRL = 0xc,
+                     HC_ASSIGN_PCI = 0xd,
+                     HC_ASSIGN_GSI = 0xe,
+                     HC_EXTENSION = 0xf,
 };
 
-enum abi_flag { /* section 5: RDI bits 4-7 */
-    HF_CALL_DB = 1,     /* do not block when the callee is busy */
-    HF_EC_GLOBAL = 1,
-    HF_REVOKE_SELF = 1,
-    HF_SM_DOWN = 1,
-    HF_SM_ZERO = 2,
+enum abi_flag {                 /* section 5: RDI bits 4-7 */
+                HF_CALL_DB = 1, /* do not block when the callee is busy */
+                HF_EC_GLOBAL = 1,
+                HF_REVOKE_SELF = 1,
+                HF_SM_DOWN = 1,
+                HF_SM_ZERO = 2,
 };
 
 enum abi_status { /* section 5 */
-    NOVA_SUCCESS = 0,
-    NOVA_TIMEOUT = 1,
-    NOVA_ABORTED = 2,
-    NOVA_BAD_HYP = 3,
-    NOVA_BAD_CAP = 4,
-    NOVA_BAD_PAR = 5,
-    NOVA_BAD_FTR = 6,
-    NOVA_BAD_CPU = 7,
-    NOVA_BAD_DEV = 8,
-    NOVA_BAD_MEM = 9, /* extension */
+                  NOVA_SUCCESS = 0,
+                  NOVA_TIMEOUT = 1,
+                  NOVA_ABORTED = 2,
+                  NOVA_BAD_HYP = 3,
+                  NOVA_BAD_CAP = 4,
+                  NOVA_BAD_PAR = 5,
+                  NOVA_BAD_FTR = 6,
+                  NOVA_BAD_CPU = 7,
+                  NOVA_BAD_DEV = 8,
+                  NOVA_BAD_MEM = 9, /* extension */
 };
 
 /* Extension hypercall (0xf): operation in flag bits 4-7, table in docs/abi.md. */
@@ -49,7 +49,8 @@ enum abi_ext {
     EXT_KMEM_LIMIT = 0, /* sel pd, RSI limit in bytes (0: none) -> BAD_CAP without all PD bits */
     EXT_KMEM_USAGE = 1, /* sel pd -> RSI bytes used, RDX limit in bytes (0: none) */
     EXT_KMEM_FREE = 2,  /* root only -> RSI free kernel pages, RDX all kernel pages */
-    EXT_KLOG_READ = 3,  /* root only: RSI position -> RSI next position, RDX bytes; text in the caller's UTCB data area */
+    EXT_KLOG_READ =
+        3, /* root only: RSI position -> RSI next position, RDX bytes; text in the caller's UTCB data area */
     EXT_GSI_CONFIG = 4, /* sel sm of a GSI, RSI bit 0: level, bit 1: active low */
     EXT_EC_TIME = 5,    /* reserved for a later issue: BAD_HYP */
 };
@@ -208,7 +209,7 @@ _Static_assert(offsetof(struct abi_state, pdpte) == 0x1d0, "ABI section 3: exten
 #define ABI_MTD_EXT         0x1fe00000u /* MTD bits whose fields lie above the public area */
 
 #define UTCB_WORDS 508
-struct abi_utcb { /* section 3 */
+struct abi_utcb {   /* section 3 */
     uint64_t items; /* untyped count bits 0-15, typed count bits 16-31 */
     uint64_t xlt;   /* translate window CRD */
     uint64_t del;   /* delegate window CRD */
@@ -225,7 +226,14 @@ _Static_assert(offsetof(struct abi_utcb, w) == 0x20, "ABI section 3");
 /* HIP, section 7 and 8. */
 #define HIP_SIGNATURE 0x41564f4eu
 enum abi_hip_feature { HIP_IOMMU = 1, HIP_VMX = 2, HIP_SVM = 4 };
-enum abi_hip_mem { HIP_MEM_RAM = 1, HIP_MEM_RESERVED = 2, HIP_MEM_ACPI = 3, HIP_MEM_NVS = 4, HIP_MEM_KERNEL = -1, HIP_MEM_MODULE = -2 };
+enum abi_hip_mem {
+    HIP_MEM_RAM = 1,
+    HIP_MEM_RESERVED = 2,
+    HIP_MEM_ACPI = 3,
+    HIP_MEM_NVS = 4,
+    HIP_MEM_KERNEL = -1,
+    HIP_MEM_MODULE = -2
+};
 struct abi_hip_cpu {
     uint8_t flags; /* bit 0: enabled */
     uint8_t thread, core, package, acpi_id;

@@ -64,7 +64,8 @@ static bool sources_make(void) {
             return false;
         pos = max_u64(pos, end);
     }
-    return source_range(CRD_MEM, min_u64(pos, limit) >> PAGE_SHIFT, limit >> PAGE_SHIFT) && source_range(CRD_PIO, 0, 65536);
+    return source_range(CRD_MEM, min_u64(pos, limit) >> PAGE_SHIFT, limit >> PAGE_SHIFT) &&
+           source_range(CRD_PIO, 0, 65536);
 }
 
 static bool hip_add(u64 addr, u64 size, i32 type, u64 aux) {
@@ -99,7 +100,8 @@ static bool hip_make(void) {
     };
     for (unsigned i = 0; i < boot->cpu_count; i++) {
         const struct boot_cpu *b = &boot->cpus[i];
-        hip->cpu[i] = (struct abi_hip_cpu){.thread = b->thread, .core = b->core, .package = b->package, .acpi_id = b->acpi_id};
+        hip->cpu[i] =
+            (struct abi_hip_cpu){.thread = b->thread, .core = b->core, .package = b->package, .acpi_id = b->acpi_id};
     }
     /* modules first: they are what root cannot do without if the page were to overflow */
     for (unsigned i = 0; i < boot->module_count; i++)
@@ -127,9 +129,11 @@ bool core_init(const struct boot_info *b, struct cpu *boot_cpu) {
     kobj_init(&kernel_pd.obj, KOBJ_PD, NULL);
     kernel_pd.obj.caps = 1; /* never dies */
     pd_setup(&kernel_pd);
-    if (cpus_make(boot_cpu, b->cpu_count) && arch_space_init(&kernel_pd) == NOVA_SUCCESS && sources_make() && hip_make())
+    if (cpus_make(boot_cpu, b->cpu_count) && arch_space_init(&kernel_pd) == NOVA_SUCCESS && sources_make() &&
+        hip_make())
         return true;
-    klog("boot: the kernel's memory pool of %lu KiB is too small to start; the machine needs more RAM\n", b->pool_size >> 10);
+    klog("boot: the kernel's memory pool of %lu KiB is too small to start; the machine needs more RAM\n",
+         b->pool_size >> 10);
     return false;
 }
 
@@ -164,8 +168,8 @@ static enum abi_status segment_map(struct pd *pd, const u8 *image, const struct 
         u64 from = max_u64(first, s->vaddr), to = min_u64(first + (PAGE_SIZE << order), s->vaddr + s->filesz);
         if (from < to)
             memcpy(pages + (from - first), image + s->offset + (from - s->vaddr), to - from);
-        enum abi_status status = space_mem_create(pd, first >> PAGE_SHIFT, arch_ptr_phys(pages).v >> PAGE_SHIFT, order, perm,
-                                                  NODE_HOST | NODE_FIXED);
+        enum abi_status status = space_mem_create(pd, first >> PAGE_SHIFT, arch_ptr_phys(pages).v >> PAGE_SHIFT, order,
+                                                  perm, NODE_HOST | NODE_FIXED);
         if (status != NOVA_SUCCESS)
             return status;
         first += PAGE_SIZE << order;
@@ -175,7 +179,8 @@ static enum abi_status segment_map(struct pd *pd, const u8 *image, const struct 
 
 static bool root_load(struct pd *pd, u64 *entry) {
     if (!boot->module_count) {
-        klog("boot: no boot module: give root's ELF image as the first module (GRUB: module2 /root.elf; QEMU: -initrd root.elf)\n");
+        klog("boot: no boot module: give root's ELF image as the first module (GRUB: module2 /root.elf; QEMU: -initrd "
+             "root.elf)\n");
         return false;
     }
     const struct boot_module *m = &boot->modules[0];
@@ -189,7 +194,8 @@ static bool root_load(struct pd *pd, u64 *entry) {
     for (unsigned i = 0; i < elf.count; i++) {
         enum abi_status status = segment_map(pd, image, &elf.segments[i]);
         if (status != NOVA_SUCCESS) {
-            klog("boot: root's segment at %lx (%lu bytes) cannot be mapped: %s\n", elf.segments[i].vaddr, elf.segments[i].memsz,
+            klog("boot: root's segment at %lx (%lu bytes) cannot be mapped: %s\n", elf.segments[i].vaddr,
+                 elf.segments[i].memsz,
                  status == NOVA_BAD_MEM ? "the kernel's memory pool is too small" : "it overlaps another one");
             return false;
         }
@@ -209,8 +215,8 @@ bool core_root_init(struct cpu *c) {
     pd->is_root = true;
     if (!root_load(pd, &entry))
         return false;
-    if (space_mem_create(pd, ABI_HIP_ADDR >> PAGE_SHIFT, arch_ptr_phys(hip).v >> PAGE_SHIFT, 0, PERM_MEM_R, NODE_HOST | NODE_FIXED) !=
-            NOVA_SUCCESS ||
+    if (space_mem_create(pd, ABI_HIP_ADDR >> PAGE_SHIFT, arch_ptr_phys(hip).v >> PAGE_SHIFT, 0, PERM_MEM_R,
+                         NODE_HOST | NODE_FIXED) != NOVA_SUCCESS ||
         ec_create(pd, EC_GLOBAL, c->id, ABI_ROOT_UTCB >> PAGE_SHIFT, ABI_HIP_ADDR, 0, &ec) != NOVA_SUCCESS)
         goto nomem;
     ec->cont = CONT_USER; /* no STARTUP message for root's first EC */
@@ -228,6 +234,7 @@ bool core_root_init(struct cpu *c) {
     kobj_put(&pd->obj);
     return true;
 nomem:
-    klog("boot: the kernel's memory pool of %lu KiB is too small for root; the machine needs more RAM\n", boot->pool_size >> 10);
+    klog("boot: the kernel's memory pool of %lu KiB is too small for root; the machine needs more RAM\n",
+         boot->pool_size >> 10);
     return false;
 }

@@ -83,7 +83,8 @@ static void lazy_state_load(struct cpu *c, struct ec *ec) {
 }
 
 struct ec *core_resume(struct cpu *c) {
-    u32 ignore = 0; /* teardown goes on for one step at every kernel exit, not longer: who runs next has other things to do */
+    u32 ignore =
+        0; /* teardown goes on for one step at every kernel exit, not longer: who runs next has other things to do */
     rcu_idle_leave(c);
     for (;;) {
         u32 hz = atomic_load_acq(&c->hazard) & ~ignore;

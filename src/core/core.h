@@ -31,7 +31,8 @@ struct boot_info {
     u32 features;  /* enum abi_hip_feature */
     u32 tsc_khz;
     unsigned phys_bits;
-    paddr_t pool_base; /* kernel pool: reserved by the backend, max(4 MiB, 1/64 of RAM), also listed in ranges as kernel */
+    paddr_t
+        pool_base; /* kernel pool: reserved by the backend, max(4 MiB, 1/64 of RAM), also listed in ranges as kernel */
     u64 pool_size;
 };
 /* Once, on the boot CPU: memory, CPU structures (c->mach zero, c->id set), kernel PD, HIP. Failure: a clear line by klog and false. */

@@ -8,34 +8,34 @@
 #include "core/sc.h"
 
 enum cpu_hazard { /* cpu->hazard, set by anyone, tested at every kernel exit; lowest bit first (core.c) */
-    HZ_SHOOT = 1,
-    HZ_INBOX = 2,
-    HZ_SCHED = 4, /* pick again */
-    HZ_REAP = 8,  /* a dying PD waits for its next step */
-    HZ_RCU = 16,  /* an epoch waits for this CPU, or callbacks are ripe */
+                  HZ_SHOOT = 1,
+                  HZ_INBOX = 2,
+                  HZ_SCHED = 4, /* pick again */
+                  HZ_REAP = 8,  /* a dying PD waits for its next step */
+                  HZ_RCU = 16,  /* an epoch waits for this CPU, or callbacks are ripe */
 };
 struct pd;
 struct cpu {
     struct mach_cpu mach; /* first: entry assembly */
     unsigned id;
-    u32 hazard; /* atomic */
+    u32 hazard;    /* atomic */
     struct ec *ec; /* runs now, or next */
     struct sc *sc; /* pays for it */
-    u32 hops;      /* callee links between the last helping link (or sc->ec) and ec: > 0 means ec's caller is on our path */
+    u32 hops; /* callee links between the last helping link (or sc->ec) and ec: > 0 means ec's caller is on our path */
     struct ec *idle_ec;
     struct sc *idle_sc;
     u64 sc_start; /* clock when sc became current */
     struct sched sched;
     struct timeout_heap timeouts;
-    u64 deadline; /* armed in the hardware */
+    u64 deadline;             /* armed in the hardware */
     struct inbox_item *inbox; /* atomic */
     struct pd *space;         /* atomic: host table loaded (set by arch_space_load); who shoots needs it */
     struct pd *guest_space;   /* atomic: guest table in use by the vCPU that runs now, else NULL */
     u64 shoot_req, shoot_ack; /* atomic */
     bool shoot_host, shoot_guest;
-    struct ec *fpu_owner;     /* whose image is in the registers */
-    bool fpu_on;              /* CR0.TS is clear */
-    struct ec *bases_owner;   /* whose FS/GS bases are in the CPU */
+    struct ec *fpu_owner;   /* whose image is in the registers */
+    bool fpu_on;            /* CR0.TS is clear */
+    struct ec *bases_owner; /* whose FS/GS bases are in the CPU */
     struct {
         struct rcu_head *next, **next_tail, *wait;
         u64 wait_epoch; /* callbacks in `wait` are ripe when this epoch has ended */
@@ -43,7 +43,7 @@ struct cpu {
         u32 count;
         bool idle; /* atomic */
     } rcu;
-    struct pd *reap; /* dying PDs */
+    struct pd *reap;     /* dying PDs */
     u64 guest_flush_gen; /* arch/vcpu: generation of ASIDs on this CPU */
     u32 next_asid;
 };

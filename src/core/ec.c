@@ -49,7 +49,8 @@ static void ec_leave_pd(struct ec *ec) {
     spin_unlock(&pd->ec_lock);
 }
 
-enum abi_status ec_create(struct pd *pd, enum ec_kind kind, unsigned cpu, u64 utcb_vpn, u64 sp, u64 evt, struct ec **out) {
+enum abi_status ec_create(struct pd *pd, enum ec_kind kind, unsigned cpu, u64 utcb_vpn, u64 sp, u64 evt,
+                          struct ec **out) {
     struct ec *ec = slab_alloc(&ec_cache, &pd->account);
     if (!ec)
         return NOVA_BAD_MEM;
@@ -158,8 +159,8 @@ static void ec_stop(struct cpu *c, struct ec *ec, const char *why, bool final) {
     if (ec->cont == CONT_DEAD && !ec->callee)
         return;
     if (why)
-        klog("ec: %s on CPU %u (event base %lx, rip %lx) is shut down: %s\n", kind_names[ec->kind], ec->cpu, ec->evt_base,
-             ec->regs.rip, why);
+        klog("ec: %s on CPU %u (event base %lx, rip %lx) is shut down: %s\n", kind_names[ec->kind], ec->cpu,
+             ec->evt_base, ec->regs.rip, why);
     if (ec->cont == CONT_BLOCKED) {
         (void)sm_dequeue(ec);
         timeout_cancel(&c->timeouts, &ec->timeout);

@@ -28,24 +28,24 @@ struct ec {
     struct kobj obj;
     struct uregs regs;
     u8 kind, cont;
-    u8 in_event;    /* as a caller: inside an event, not a call */
-    u8 event;       /* number of the event being raised or served */
-    u8 fpu_used;    /* has FPU state of its own */
-    bool gone;          /* destruction has begun on the home CPU */
+    u8 in_event; /* as a caller: inside an event, not a call */
+    u8 event;    /* number of the event being raised or served */
+    u8 fpu_used; /* has FPU state of its own */
+    bool gone;   /* destruction has begun on the home CPU */
     u32 cpu;
-    u32 hazard;     /* atomic: enum ec_hazard */
+    u32 hazard;         /* atomic: enum ec_hazard */
     struct ec *callee;  /* the EC that works for me; its caller is me */
     struct ec *caller;  /* reply register */
     struct ec *helping; /* busy EC that my retry waits for; I am in its list `helpers` */
     struct ec *helpers, *help_next, *help_prev;
-    struct sc *parked;  /* SCs that wait for me to be woken, home CPU only */
+    struct sc *parked; /* SCs that wait for me to be woken, home CPU only */
     struct pd *pd;
     struct abi_utcb *utcb; /* kernel's own mapping; NULL for vCPUs */
     u64 utcb_vpn;
     u64 evt_base;
-    u32 mtd;            /* of the portal being served */
+    u32 mtd; /* of the portal being served */
     u64 portal_ip, portal_id;
-    struct {            /* message transfer in progress */
+    struct { /* message transfer in progress */
         bool started;
         u32 item, typed;
         u64 xlt, del; /* the receiver's windows, read once */
@@ -53,22 +53,23 @@ struct ec {
     } xfer;
     struct space_progress progress; /* of a restarted hypercall */
     struct kobj *pending;           /* object that a restarted create is making */
-    struct sm *sm;          /* atomic: queued on; cleared under the semaphore's lock by whoever dequeues */
+    struct sm *sm;                  /* atomic: queued on; cleared under the semaphore's lock by whoever dequeues */
     struct ec *sm_next, *sm_prev;
     u8 wake_status;         /* enum abi_status the down returns */
     struct timeout timeout; /* deadline of the down, home CPU only */
     struct inbox_item wake; /* woken by another CPU */
     struct inbox_item work; /* kill or destroy on the home CPU */
     struct arch_bases bases;
-    void *fpu;              /* image, arch_fpu_size bytes */
-    struct sc *sc;          /* atomic: bound SC (at most one), not referenced: the SC refers to us */
-    struct vcpu *vcpu;      /* kind EC_VCPU */
-    u64 fault_addr;         /* of the last page fault or nested page fault */
+    void *fpu;         /* image, arch_fpu_size bytes */
+    struct sc *sc;     /* atomic: bound SC (at most one), not referenced: the SC refers to us */
+    struct vcpu *vcpu; /* kind EC_VCPU */
+    u64 fault_addr;    /* of the last page fault or nested page fault */
     struct ec *pd_next, *pd_prev;
 };
 struct cpu;
 /* Owner and home is pd. BAD_MEM, BAD_PAR (UTCB address occupied), BAD_FTR (vCPU), BAD_CAP (pd is dying). */
-must_check enum abi_status ec_create(struct pd *pd, enum ec_kind kind, unsigned cpu, u64 utcb_vpn, u64 sp, u64 evt, struct ec **out);
+must_check enum abi_status ec_create(struct pd *pd, enum ec_kind kind, unsigned cpu, u64 utcb_vpn, u64 sp, u64 evt,
+                                     struct ec **out);
 /* ec waits until busy `target` is free, and lends its SC meanwhile (home CPU). */
 void ec_help_begin(struct ec *ec, struct ec *target);
 void ec_help_end(struct ec *ec);
@@ -85,4 +86,7 @@ void ec_woken(struct cpu *c, struct ec *ec);
 void ec_work(struct cpu *c, struct ec *ec);
 /* Pends recall; kicks the home CPU if it may be running now. */
 void ec_recall(struct ec *ec);
-static inline void ec_set_status(struct ec *ec, enum abi_status s) { ec->regs.rdi = (u64)s; ec->cont = CONT_USER; }
+static inline void ec_set_status(struct ec *ec, enum abi_status s) {
+    ec->regs.rdi = (u64)s;
+    ec->cont = CONT_USER;
+}

@@ -183,7 +183,8 @@ static enum abi_status sys_assign_gsi(struct ec *ec) {
         return NOVA_BAD_CAP;
     u64 pfn;
     unsigned perm;
-    if (!arch_irq_has_pin((unsigned)sm->gsi) && !(r->rsi < ABI_USER_END && ptab_lookup(&ec->pd->host, r->rsi >> PAGE_SHIFT, &pfn, &perm)))
+    if (!arch_irq_has_pin((unsigned)sm->gsi) &&
+        !(r->rsi < ABI_USER_END && ptab_lookup(&ec->pd->host, r->rsi >> PAGE_SHIFT, &pfn, &perm)))
         return NOVA_BAD_DEV; /* an MSI needs the device's configuration page, mapped */
     if (r->rdx >= cpu_count || !cpus[r->rdx])
         return NOVA_BAD_CPU;
@@ -304,7 +305,9 @@ void hypercall_run(struct cpu *c, struct ec *ec) {
         status = sys_sm_ctrl(c, ec);
         break;
     case HC_ASSIGN_PCI:
-        status = lookup(ec, arg_sel(&ec->regs), KOBJ_PD, 0) ? NOVA_BAD_DEV : NOVA_BAD_CAP; /* no IOMMU driver yet: no device is known */
+        status = lookup(ec, arg_sel(&ec->regs), KOBJ_PD, 0)
+                     ? NOVA_BAD_DEV
+                     : NOVA_BAD_CAP; /* no IOMMU driver yet: no device is known */
         break;
     case HC_ASSIGN_GSI:
         status = sys_assign_gsi(ec);

@@ -61,7 +61,8 @@ void ipc_event(struct cpu *c, unsigned number) {
     ec_help_end(ec);
     ec->event = (u8)number;
     struct cap cap = objtab_lookup(&ec->pd->objtab, (ec->evt_base + number) % ABI_SEL_COUNT);
-    struct pt *pt = cap.obj && cap.obj->type == KOBJ_PT && (cap.perm & PERM_PT_CALL) ? container_of(cap.obj, struct pt, obj) : NULL;
+    struct pt *pt =
+        cap.obj && cap.obj->type == KOBJ_PT && (cap.perm & PERM_PT_CALL) ? container_of(cap.obj, struct pt, obj) : NULL;
     const char *why = NULL;
     if (unlikely(atomic_load_rlx(&ec->pd->obj.dead)))
         why = "its domain dies"; /* the memory under it may be gone already: not worth a message to anybody */
@@ -142,8 +143,8 @@ static u64 event_window(const struct ec *ec) {
 enum transfer { TRANSFER_DONE, TRANSFER_AGAIN, TRANSFER_NOMEM };
 
 /* Typed items of `from`'s message into `to`'s spaces, resuming at ec->xfer.item. `out` (may be NULL) sees the results. */
-static enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *to, u32 typed, struct abi_utcb *out, u64 xlt,
-                                    u64 del) {
+static enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *to, u32 typed, struct abi_utcb *out,
+                                    u64 xlt, u64 del) {
     bool nomem = false;
     for (; ec->xfer.item < typed; ec->xfer.item++) {
         u64 *src = &from->utcb->w[UTCB_WORDS - 2 - 2 * ec->xfer.item];
@@ -270,7 +271,8 @@ static enum transfer reply_event(struct ec *ec, struct ec *to) {
 
 void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
     struct ec *to = ec->caller;
-    if (unlikely(!to)) { /* nobody called, or the caller is gone: a global thread blocks for good, a local one is free again */
+    if (unlikely(
+            !to)) { /* nobody called, or the caller is gone: a global thread blocks for good, a local one is free again */
         ec->cont = CONT_WAIT;
         if (ec->kind == EC_LOCAL)
             sched_activate(c);

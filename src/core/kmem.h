@@ -28,7 +28,8 @@ struct slab_cache {
     struct slab *partial; /* slabs with a free object */
     u32 empty;            /* slabs among them that are wholly free: one is kept, more go back to the buddy */
 };
-#define SLAB_CACHE(type) {.name = #type, .size = sizeof(type), .align = _Alignof(type)}
+#define SLAB_CACHE(type)                                                                                               \
+    { .name = #type, .size = sizeof(type), .align = _Alignof(type) }
 /* Objects up to 3 KiB; a slab is one page (or 2^n pages for big objects). */
 must_check void *slab_alloc(struct slab_cache *c, struct account *a);
 /* `a` NULL: nothing is refunded (account_refund was called before, e.g. when the object was handed to RCU). */

@@ -8,10 +8,10 @@ enum kobj_type { KOBJ_NONE, KOBJ_PD, KOBJ_EC, KOBJ_SC, KOBJ_PT, KOBJ_SM };
 struct pd;
 struct kobj {
     u8 type;
-    u8 dead;      /* atomic: the last reference is gone, or (PD) the last capability */
-    u32 refs;     /* atomic: capabilities and links from other objects */
-    u32 caps;     /* atomic: capabilities among them */
-    u32 tree;     /* derivation tree of its capabilities (node.tree) */
+    u8 dead;          /* atomic: the last reference is gone, or (PD) the last capability */
+    u32 refs;         /* atomic: capabilities and links from other objects */
+    u32 caps;         /* atomic: capabilities among them */
+    u32 tree;         /* derivation tree of its capabilities (node.tree) */
     struct pd *owner; /* charged; a reference on the owner's shell. NULL: the kernel */
     struct rcu_head rcu;
 };

@@ -10,11 +10,11 @@ struct pd {
     struct account account; /* kernel memory charged to this PD */
     struct space mem, pio, caps;
     struct objtab objtab;
-    struct ptab host;  /* page table of its threads */
-    struct ptab guest; /* of its vCPUs */
-    struct ptab dma;   /* of its devices */
-    void *pio_bitmap;       /* backend: port bitmap of threads, 2 pages, 0 = allowed; NULL: none */
-    void *guest_pio_bitmap; /* arch: I/O permission map of vCPUs (SVM 3 pages), NULL: all intercepted */
+    struct ptab host;        /* page table of its threads */
+    struct ptab guest;       /* of its vCPUs */
+    struct ptab dma;         /* of its devices */
+    void *pio_bitmap;        /* backend: port bitmap of threads, 2 pages, 0 = allowed; NULL: none */
+    void *guest_pio_bitmap;  /* arch: I/O permission map of vCPUs (SVM 3 pages), NULL: all intercepted */
     struct spinlock ec_lock; /* rank sm: ecs */
     struct ec *ecs;          /* all of its ECs, by ec->pd_next */
     u64 host_gen, guest_gen; /* atomic: bumped by every shootdown (shoot.c) */

@@ -47,9 +47,7 @@ static void sc_free(struct rcu_head *h) {
     kobj_put(&owner->obj);
 }
 
-void sc_destroy(struct sc *sc) {
-    inbox_post(sc->cpu, &sc->drop, INBOX_SC_DROP);
-}
+void sc_destroy(struct sc *sc) { inbox_post(sc->cpu, &sc->drop, INBOX_SC_DROP); }
 
 static void dequeue(struct sched *s, struct sc *sc) {
     if (sc->next == sc) {
@@ -133,7 +131,7 @@ static void sc_retire(struct sc *sc) {
 static void pick(struct cpu *c) {
     struct sched *s = &c->sched;
     for (;;) {
-        unsigned prio = s->bitmap[1] ? 127 - (unsigned)__builtin_clzl(s->bitmap[1])
+        unsigned prio = s->bitmap[1]   ? 127 - (unsigned)__builtin_clzl(s->bitmap[1])
                         : s->bitmap[0] ? 63 - (unsigned)__builtin_clzl(s->bitmap[0])
                                        : 0;
         struct sc *sc = prio ? s->queue[prio] : c->idle_sc;

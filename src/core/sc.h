@@ -12,12 +12,12 @@ struct sc {
     struct ec *ec; /* referenced */
     u32 cpu;
     u8 prio;
-    u8 state; /* home CPU only */
-    bool unbound; /* never became its EC's SC */
-    u8 dying; /* home CPU only: no capability left; leaves when it is not donated */
-    u64 quantum, left; /* TSC ticks */
-    u64 used;          /* atomic, TSC ticks */
-    struct sc *next, *prev;   /* run queue or parking list */
+    u8 state;               /* home CPU only */
+    bool unbound;           /* never became its EC's SC */
+    u8 dying;               /* home CPU only: no capability left; leaves when it is not donated */
+    u64 quantum, left;      /* TSC ticks */
+    u64 used;               /* atomic, TSC ticks */
+    struct sc *next, *prev; /* run queue or parking list */
     struct ec *parked_on;
     struct inbox_item ready, drop;
 };
@@ -33,7 +33,7 @@ extern u32 tsc_khz;
 /* Home CPU: puts sc into the queue of its priority; asks for rescheduling if it should run before the current one. */
 void sched_enqueue(struct cpu *c, struct sc *sc, bool head);
 /* Takes the current SC off (to the queue, `park_on`, or nowhere) and picks the next: sets c->sc and c->ec (end of its call chain). */
-void sched_requeue(struct cpu *c);                    /* still runnable: head if budget is left, else tail with a fresh one */
+void sched_requeue(struct cpu *c); /* still runnable: head if budget is left, else tail with a fresh one */
 void sched_park(struct cpu *c, struct ec *park_on); /* until park_on is woken */
 void sched_drop(struct cpu *c);                     /* never again */
 void sched_unpark_all(struct cpu *c, struct ec *ec);

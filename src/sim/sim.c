@@ -32,7 +32,7 @@ static struct boot_cpu boot_cpus[ABI_MAX_CPUS];
 static void machine_describe(struct boot_info *b) {
     u64 pool = sim_opt.pool ? sim_opt.pool : max_u64(4ul << 20, sim_opt.ram / 64);
     char *line = arch_phys_ptr(PADDR(IMAGE_BASE + IMAGE_PAGES * PAGE_SIZE));
-    strcpy(line, "root.elf");
+    memcpy(line, "root.elf", sizeof("root.elf"));
     module = (struct boot_module){IMAGE_BASE, sim_image_make(arch_phys_ptr(PADDR(IMAGE_BASE)), (u64)sim_opt.root),
                                   arch_ptr_phys(line).v};
     ranges[0] = (struct boot_range){0, POOL_BASE, HIP_MEM_RAM};

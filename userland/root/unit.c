@@ -164,7 +164,7 @@ static bool component_launch(struct component *c) {
     return component_add_sc(c, c->ec, c->cpu[0], "main", 0, QUANTUM_US) == PARENT_OK;
 }
 
-static void component_reap(struct component *c, bool wipe);
+static void component_reap(struct component *c);
 
 static const char *unit_start_error(struct unit *u, struct component *c) {
     const char *error = NULL;
@@ -225,7 +225,7 @@ bool unit_start(struct unit *u) {
         c->running = false;
         if (c->pd)
             (void)nova_revoke(crd_obj(c->pd, 0, CRD_PERM_ANY), true);
-        component_reap(c, true);
+        component_reap(c);
         return false;
     }
     if (u->cfg->kind == CONFIG_VM)
@@ -279,7 +279,7 @@ static bool machine_goes_off(const struct component *c) {
     return true;
 }
 
-static void component_free_memory(struct component *c, bool wipe) {
+static void component_free_memory(struct component *c) {
     bool wipe = !machine_goes_off(c);
 
     while (c->grants) {
@@ -318,7 +318,7 @@ static void component_retire(struct component *c) {
 }
 
 /* Nobody refers to c but handlers that are on their way; they see running == false. */
-static void component_reap(struct component *c, bool wipe) {
+static void component_reap(struct component *c) {
     for (uint32_t i = 0; i < c->sc_count; i++) {
         (void)nova_revoke(crd_obj(c->sc[i].sel, 0, CRD_PERM_ANY), true);
         sel_free(c->sc[i].sel, 0);
@@ -330,8 +330,7 @@ static void component_reap(struct component *c, bool wipe) {
     if (c->pd)
         sel_free(c->pd, 0);
     (void)nova_revoke(crd_obj(c->unit->caps, COMP_CAP_ORDER, CRD_PERM_ANY), true);
-    component_free_memory(c, wipe);
-
+    component_free_memory(c);
     component_retire(c);
 }
 
@@ -353,12 +352,6 @@ static void unit_ended(struct unit *u, int exit_code, const char *reason) {
     u->restart_due = restart;
 }
 
-/* Its end switches the machine off: nobody will see its memory. */
-static bool unit_is_last(const struct unit *u, const struct component *c) {
-    return root.config.poweroff_on_last_exit && u->cfg->kind == CONFIG_VM && vm_running() == 1 && !u->cfg->restart &&
-           c->exit_code != EXIT_CODE_REBOOT;
-}
-
 void units_reap(void) {
     for (;;) {
         mutex_lock(&root.lock);
@@ -372,7 +365,7 @@ void units_reap(void) {
         struct unit *u = c->unit;
         int served = c->served, exit_code = c->exit_code;
 
-        component_reap(c, wipe); /* long (wiping), so without the lock: nothing else refers to c */
+        component_reap(c); /* long (wiping), so without the lock: nothing else refers to c */
         mutex_lock(&root.lock);
         if (served)
             rootlog_detach();

@@ -331,6 +331,7 @@ static void advance(uint64_t *reg, const struct string_op *s) {
     *reg = s->addr_mask == 0xffff ? (*reg & ~0xffffull) | v : v;
 }
 
+/* long: one case per string instruction, each a few lines */
 static enum emu_result string_once(struct emu *e, ZydisMnemonic m, const struct string_op *s) {
     uint64_t es = emu_segment_base(e, ZYDIS_REGISTER_ES), v = 0, w = 0, r;
     enum emu_result res = EMU_DONE;
