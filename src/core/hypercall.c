@@ -61,18 +61,14 @@ static enum abi_status create_pd_delegate(struct ec *ec) {
     return NOVA_SUCCESS;
 }
 
-static enum abi_status sys_create_pd(struct ec *ec) {
-    if (ec->pending)
-        return create_pd_delegate(ec);
-    struct cap cap = objtab_lookup(&ec->pd->objtab, ec->regs.rsi % ABI_SEL_COUNT);
-    struct pd *owner = LOOKUP(ec, ec->regs.rsi, KOBJ_PD, pd, PERM_PD_PD);
-    if (!owner || slot_taken(ec))
+static enum abi_status sys_create_pd(struct ec *ec, struct pd *owner, unsigned perm) {
+    if (slot_taken(ec))
         return NOVA_BAD_CAP;
     struct pd *pd = pd_create(owner);
     if (!pd)
         return NOVA_BAD_MEM;
     kobj_get(&pd->obj);
-    enum abi_status status = publish(ec, &pd->obj, cap.perm);
+    enum abi_status status = publish(ec, &pd->obj, perm);
     if (status != NOVA_SUCCESS) {
         kobj_put(&pd->obj);
         return status;
@@ -82,13 +78,10 @@ static enum abi_status sys_create_pd(struct ec *ec) {
     return create_pd_delegate(ec);
 }
 
-static enum abi_status sys_create_ec(struct ec *ec) {
+static enum abi_status sys_create_ec(struct ec *ec, struct pd *pd) {
     const struct uregs *r = &ec->regs;
-    struct pd *pd = LOOKUP(ec, r->rsi, KOBJ_PD, pd, PERM_PD_EC);
     u64 utcb = r->rdx & ~PAGE_MASK;
     unsigned cpu = r->rdx & PAGE_MASK;
-    if (!pd)
-        return NOVA_BAD_CAP;
     if (cpu >= cpu_count || !cpus[cpu])
         return NOVA_BAD_CPU;
     if (utcb >= ABI_USER_END)
@@ -101,12 +94,11 @@ static enum abi_status sys_create_ec(struct ec *ec) {
     return status == NOVA_SUCCESS ? publish(ec, &fresh->obj, PERM_EC_ALL) : status;
 }
 
-static enum abi_status sys_create_sc(struct ec *ec) {
+static enum abi_status sys_create_sc(struct ec *ec, struct pd *owner) {
     const struct uregs *r = &ec->regs;
-    struct pd *owner = LOOKUP(ec, r->rsi, KOBJ_PD, pd, PERM_PD_SC);
     struct ec *target = LOOKUP(ec, r->rdx, KOBJ_EC, ec, PERM_EC_SC);
     u64 prio = r->rax & 0xff, quantum_us = r->rax >> 12;
-    if (!owner || !target || target->kind == EC_LOCAL)
+    if (!target || target->kind == EC_LOCAL)
         return NOVA_BAD_CAP;
     if (!prio || prio >= SC_PRIORITIES || !quantum_us)
         return NOVA_BAD_PAR;
@@ -129,11 +121,10 @@ static enum abi_status sys_create_sc(struct ec *ec) {
     return status;
 }
 
-static enum abi_status sys_create_pt(struct ec *ec) {
+static enum abi_status sys_create_pt(struct ec *ec, struct pd *owner) {
     const struct uregs *r = &ec->regs;
-    struct pd *owner = LOOKUP(ec, r->rsi, KOBJ_PD, pd, PERM_PD_PT);
     struct ec *target = LOOKUP(ec, r->rdx, KOBJ_EC, ec, PERM_EC_PT);
-    if (!owner || !target || target->kind != EC_LOCAL)
+    if (!target || target->kind != EC_LOCAL)
         return NOVA_BAD_CAP;
     if (!user_ip_ok(r->r8))
         return NOVA_BAD_PAR;
@@ -144,12 +135,33 @@ static enum abi_status sys_create_pt(struct ec *ec) {
     return pt ? publish(ec, &pt->obj, PERM_PT_ALL) : NOVA_BAD_MEM;
 }
 
-static enum abi_status sys_create_sm(struct ec *ec) {
-    struct pd *owner = LOOKUP(ec, ec->regs.rsi, KOBJ_PD, pd, PERM_PD_SM);
-    if (!owner || slot_taken(ec))
+static enum abi_status sys_create_sm(struct ec *ec, struct pd *owner) {
+    if (slot_taken(ec))
         return NOVA_BAD_CAP;
     struct sm *sm = sm_create(owner, ec->regs.rdx);
     return sm ? publish(ec, &sm->obj, PERM_SM_ALL) : NOVA_BAD_MEM;
+}
+
+/* The owner is held meanwhile: another CPU may revoke the last capability to it. */
+static enum abi_status sys_create(struct ec *ec, unsigned number) {
+    static const u8 right[] = {[HC_CREATE_PD] = PERM_PD_PD,
+                               [HC_CREATE_EC] = PERM_PD_EC,
+                               [HC_CREATE_SC] = PERM_PD_SC,
+                               [HC_CREATE_PT] = PERM_PD_PT,
+                               [HC_CREATE_SM] = PERM_PD_SM};
+    if (ec->pending)
+        return create_pd_delegate(ec);
+    struct cap cap = objtab_lookup(&ec->pd->objtab, ec->regs.rsi % ABI_SEL_COUNT);
+    if (!cap.obj || cap.obj->type != KOBJ_PD || !(cap.perm & right[number]) || !kobj_tryget(cap.obj))
+        return NOVA_BAD_CAP;
+    struct pd *owner = container_of(cap.obj, struct pd, obj);
+    enum abi_status status = number == HC_CREATE_PD   ? sys_create_pd(ec, owner, cap.perm)
+                             : number == HC_CREATE_EC ? sys_create_ec(ec, owner)
+                             : number == HC_CREATE_SC ? sys_create_sc(ec, owner)
+                             : number == HC_CREATE_PT ? sys_create_pt(ec, owner)
+                                                      : sys_create_sm(ec, owner);
+    kobj_put(&owner->obj);
+    return status;
 }
 
 static enum abi_status sys_revoke(struct ec *ec) {
@@ -275,19 +287,11 @@ void hypercall_run(struct cpu *c, struct ec *ec) {
         ipc_reply(c);
         return;
     case HC_CREATE_PD:
-        status = sys_create_pd(ec);
-        break;
     case HC_CREATE_EC:
-        status = sys_create_ec(ec);
-        break;
     case HC_CREATE_SC:
-        status = sys_create_sc(ec);
-        break;
     case HC_CREATE_PT:
-        status = sys_create_pt(ec);
-        break;
     case HC_CREATE_SM:
-        status = sys_create_sm(ec);
+        status = sys_create(ec, number);
         break;
     case HC_REVOKE:
         status = sys_revoke(ec);

@@ -119,7 +119,8 @@ class Machine:
     def command_output(self, text, pattern, timeout=60):
         """A command at a shell: its echo is matched first, so that the pattern is found in its output only."""
         self.send(text + "\r")
-        self.expect(re.escape(text), 10)
+        # A shell with line editing breaks what is echoed at the terminal's width.
+        self.expect(rb"[\r\n]*".join(re.escape(bytes([c])) for c in text.encode()), 20)
         return self.expect(pattern, timeout)
 
     def console(self, number):

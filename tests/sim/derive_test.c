@@ -124,6 +124,16 @@ static void delegate_against_revoke(void **s) {
 #define OLD_PAGE (RAM_VA >> PAGE_SHIFT)
 #define NEW_PAGE (OLD_PAGE + 1)
 static volatile bool settled; /* some CPU has returned from the call after which the old page is out of reach */
+static unsigned ready;
+/* All three at once, each a little later. */
+static void start_together(void) {
+    (void)sim_mem_probe(SLOT << PAGE_SHIFT, false);
+    __atomic_fetch_add(&ready, 1, __ATOMIC_RELAXED);
+    while (__atomic_load_n(&ready, __ATOMIC_RELAXED) < 3)
+        sim_step();
+    for (u32 n = sim_choose(SIM_WORKLOAD, 12); n; n--)
+        sim_step();
+}
 static void park(void) {
     up(done);
     OK(nova_sm_down(0x50, false, 0)); /* never */
@@ -131,8 +141,7 @@ static void park(void) {
 
 static void revoker(u64 rdi) {
     (void)rdi;
-    for (u32 n = sim_choose(SIM_WORKLOAD, 40); n; n--)
-        sim_step();
+    start_together();
     OK(nova_revoke(crd_mem(OLD_PAGE, 0, 7), false));
     settled = true;
     park();
@@ -141,6 +150,7 @@ static void revoker(u64 rdi) {
 static void refiller(u64 rdi) {
     (void)rdi;
     u64 utcb = 0x30000000ul + 2 * PAGE_SIZE, crd;
+    start_together();
     do {
         delegate(&workers[2], utcb, crd_mem(NEW_PAGE, 0, PERM_MEM_R), SLOT << 12, crd_mem(SLOT, 0, 7));
         crd = crd_mem(SLOT, 0, 0);
@@ -153,6 +163,7 @@ static void refiller(u64 rdi) {
 static void gone_observer(u64 rdi) {
     (void)rdi;
     bool before;
+    start_together();
     do {
         before = settled;
         bool seen = sim_mem_probe(SLOT << PAGE_SHIFT, false);
@@ -164,6 +175,7 @@ static void gone_observer(u64 rdi) {
 static void new_observer(u64 rdi) {
     (void)rdi;
     u64 v = 0;
+    start_together();
     while (!settled)
         (void)sim_mem_probe(SLOT << PAGE_SHIFT, false); /* keeps the old translation in this CPU's TLB */
     sim_mem_read(SLOT << PAGE_SHIFT, &v, sizeof(v));
@@ -201,6 +213,7 @@ static void second_revoke_waits_for_the_flush(void **s) {
 
 static void refill_body(u64 rdi) {
     (void)rdi;
+    start_together();
     OK(nova_revoke(crd_mem(OLD_PAGE, 0, 7), false));
     park();
 }

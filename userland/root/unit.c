@@ -273,7 +273,7 @@ static bool machine_goes_off(const struct component *c) {
     for (uint32_t i = 0; i < root.config.unit_count; i++) {
         const struct unit *u = &root.unit[i];
 
-        if (u->cfg->kind == CONFIG_VM && u->comp && u->comp != c)
+        if (u->cfg->kind == CONFIG_VM && u->comp != c && (u->comp || u->restart_due))
             return false;
     }
     return true;

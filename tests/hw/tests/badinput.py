@@ -20,6 +20,7 @@ def case(test, name, pattern, conf, **machine):
     with Machine(test, conf, mem=machine.pop("mem", "1G"), name=name, **machine) as m:
         line = m.expect(r"[^\n]*(?:%s)[^\n]*\n" % pattern, 60).group().decode(errors="replace").strip()
         test.note("%-16s %s" % (name, line))
+        m.expect(r"novella> ", 30)
         m.send("mem\r")
         m.expect(r"kernel: \d+ of", 10)
 
