@@ -12,6 +12,7 @@
 
 static sel_t done, go;
 static u64 worker_utcb[4];
+static bool with_failures;
 
 static u32 pick(u32 n) { return sim_choose(SIM_WORKLOAD, n); }
 static sel_t any_sel(void) { return SCRATCH + pick(24); }
@@ -133,8 +134,11 @@ static void worker(u64 rdi) {
     (void)rdi;
     u64 utcb = worker_utcb[sim_cpu()];
     down(go);
-    for (unsigned i = 0; i < OPS; i++)
+    for (unsigned i = 0; i < OPS; i++) {
+        if (with_failures && !pick(4))
+            sim_fail_alloc(1 + sim_choose(SIM_FAULT, 8)); /* on whichever CPU */
         operation(utcb);
+    }
     utcb_at(utcb)->items = 0;
     up(done);
     (void)nova_sm_down(NEVER, false, 0);
@@ -159,6 +163,7 @@ static void region_map(void) {
 
 static void fuzz_root(u64 cpu) {
     (void)cpu;
+    with_failures = pick(2);
     done = sem_make(0), go = sem_make(0);
     OK(nova_create_sm(NEVER, SEL_PD, 0));
     OK(nova_create_sm(SCRATCH, SEL_PD, 0)); /* table pages of root's that stay */
@@ -182,6 +187,10 @@ static void fuzz_root(u64 cpu) {
         up(go);
     for (unsigned c = 0; c < 4; c++)
         OK(nova_sm_down(done, false, sim_clock() + 100000000));
+    sim_fail_alloc(0);
+    clear_all();
+    (void)
+        charged(); /* threads that the fuzzing made may have run, and made something, until their capabilities were gone */
     clear_all();
     sim_expect_eq(charged(), before);
     sim_done();

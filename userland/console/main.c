@@ -26,9 +26,17 @@ static struct {
     } client[CLIENTS];
     bool escape; /* the last key was Ctrl-] */
     sel_t irq;
+    uint8_t early[64]; /* typed before the system's session was there */
+    uint32_t early_len;
 } console;
 
 static void console_note(const char *text) { screen_switch(&console.screens, console.screens.front, text); }
+
+static void client_key(struct client *c, uint8_t key) {
+    (void)ring_put(&c->session.out, &key, 1); /* a client that does not read loses keys */
+    if (ring_wake_reader(&c->session.out))
+        sem_up(c->session.peer);
+}
 
 static void console_key(uint8_t key) {
     uint32_t front = console.screens.front;
@@ -50,13 +58,13 @@ static void console_key(uint8_t key) {
     for (uint32_t i = 0; i < CLIENTS; i++) {
         struct client *c = &console.client[i];
 
-        if (!c->open || c->screen != front)
-            continue;
-        (void)ring_put(&c->session.out, &key, 1); /* a client that does not read loses keys */
-        if (ring_wake_reader(&c->session.out))
-            sem_up(c->session.peer);
-        return;
+        if (c->open && c->screen == front) {
+            client_key(c, key);
+            return;
+        }
     }
+    if (front == 0 && console.early_len < sizeof console.early)
+        console.early[console.early_len++] = key;
 }
 
 static bool console_receive(void) {
@@ -139,6 +147,10 @@ static void console_accept(void) {
             c->screen = 0;
         screen = &console.screens.screen[c->screen];
         memcpy(screen->label, label, sizeof screen->label);
+        for (uint32_t j = 0; c->screen == 0 && j < console.early_len; j++)
+            client_key(c, console.early[j]);
+        if (c->screen == 0)
+            console.early_len = 0;
         if (key & KEY_FOREGROUND && console.screens.front != c->screen) {
             console_flush();
             screen_switch(&console.screens, c->screen,

@@ -28,7 +28,7 @@ void uart_init(void) {
     uart_out(DATA, 1);   /* 115200 */
     uart_out(IER, 0);
     uart_out(LCR, 0x03); /* 8n1 */
-    uart_out(FCR, 0x07); /* FIFOs on and empty, receive trigger at one byte */
+    uart_out(FCR, 0x01); /* FIFOs on, receive trigger at one byte; not emptied: keys may have been typed already */
     uart_out(MCR, 0x0b); /* DTR, RTS, OUT2: interrupt line connected */
     uart_ier = 0;
     uart_interrupts(IER_RX);
