@@ -72,6 +72,12 @@ static void pd_dies_descendants(void) {
 }
 
 /* The portal goes while it is in use: the call comes back, the next one finds nothing. */
+/* A destroyed EC is gone when its UTCB is: that takes a grace period, on a starved emulator up to seconds. */
+static void wait_unmapped(u64 utcb) {
+    for (unsigned i = 0; i < 5000 && machine_probe(utcb, false); i++)
+        pause_us(1000);
+    CHECK(!machine_probe(utcb, false));
+}
 ENTRY(waits) {
     (void)rdi;
     count++;
@@ -124,7 +130,7 @@ static void ec_dies_blocked(void) {
     wait_for(done);
     CHECK_EQ(nova_revoke(crd_obj(client.sc, 0, 0x1f), true), NOVA_SUCCESS);
     CHECK_EQ(nova_revoke(crd_obj(client.ec, 0, 0x1f), true), NOVA_SUCCESS);
-    pause_us(2000);
+    wait_unmapped(client.utcb); /* only then is it off the queue */
     wake_up(gate);
     CHECK_EQ(nova_sm_down(gate, false, clock_after_us(WAIT_US)), NOVA_SUCCESS);
 }
@@ -197,9 +203,7 @@ static void utcb_goes_with_ec(void) {
     thread_local(&server, SEL_PD, abi_cpus - 1);
     CHECK(machine_probe(server.utcb, true));
     CHECK_EQ(nova_revoke(crd_obj(server.ec, 0, 0x1f), true), NOVA_SUCCESS);
-    for (unsigned i = 0; i < 200 && machine_probe(server.utcb, false); i++)
-        pause_us(200);
-    CHECK(!machine_probe(server.utcb, false));
+    wait_unmapped(server.utcb);
 }
 
 /* --- nothing is lost --- */
@@ -215,7 +219,7 @@ static void leak_check(void (*cycle)(void), unsigned cycles) {
     u64 before = free_pages(), after = 0;
     for (unsigned i = 0; i < cycles && !abi_failed(); i++)
         cycle();
-    for (unsigned i = 0; i < 300; i++) { /* grace periods and teardown take a while */
+    for (unsigned i = 0; i < 5000; i++) { /* grace periods and teardown take a while */
         pause_us(1000);
         after = free_pages();
         if (after >= before)
