@@ -83,8 +83,10 @@ static enum abi_status tables_reserve(const struct node *n) {
             return NOVA_BAD_MEM;
         if (!(n->tables & NODE_GUEST) || arch_guest_ports(pd, first, count, true) == NOVA_SUCCESS)
             return NOVA_SUCCESS;
-        enum abi_status undone = arch_space_ports(pd, first, count, false);
-        assert(undone == NOVA_SUCCESS);
+        if (n->tables & NODE_HOST) {
+            enum abi_status undone = arch_space_ports(pd, first, count, false);
+            assert(undone == NOVA_SUCCESS);
+        }
         return NOVA_BAD_MEM;
     }
     if (!(n->perm & PERM_MEM_R))
@@ -128,6 +130,20 @@ enum abi_status space_node_install(const struct node *what) {
     space_node_link(n, what->parent);
     tables_write(n);
     return NOVA_SUCCESS;
+}
+
+enum abi_status space_node_widen(struct node *n, unsigned tables) {
+    struct space *s = space_of(n->pd, n->type);
+    struct node more = *n;
+    more.tables = (u8)(tables & ~n->tables);
+    spin_lock(&s->lock);
+    enum abi_status status = tables_reserve(&more);
+    if (status == NOVA_SUCCESS) {
+        n->tables |= more.tables;
+        tables_write(&more);
+    }
+    spin_unlock(&s->lock);
+    return status;
 }
 
 /* A top node in a free range; `taken` if it is not free. */

@@ -63,6 +63,24 @@ static enum abi_status piece_delegate(struct delegation *g, struct node *parent,
     return NOVA_SUCCESS;
 }
 
+/* Delegating a range to itself: its slots are occupied, by the very capabilities that are delegated. With G or D a PD makes its own
+ * memory (at guest-physical = virtual address) and ports those of its guests and devices, as far as it passes on all its rights. */
+static enum abi_status self_delegate(struct delegation *g, struct node *n, u64 end) {
+    if (n->order > g->from.order) {
+        bool done;
+        enum abi_status status = space_part_split(n, n->source + (g->from.base - n->base), g->from.order, &done);
+        if (status != NOVA_SUCCESS || !done) {
+            g->work = 0; /* the position stays: goes on after the preemption point */
+            return status;
+        }
+    }
+    enum abi_status status = space_node_widen(n, g->tables);
+    g->work -= piece_work(g->type, n->order);
+    if (status == NOVA_SUCCESS)
+        g->pos = end;
+    return status;
+}
+
 /* Goes on with the node at or after g->pos. */
 static enum abi_status node_delegate(struct delegation *g) {
     struct space *from = space_of(g->src, g->type), *to = space_of(g->dst, g->type);
@@ -89,6 +107,11 @@ static enum abi_status node_delegate(struct delegation *g) {
             g->pos = base - g->from.base;
         if (!perm || (n->tables & NODE_UTCB)) {
             g->pos = end;
+        } else if (from == to && g->from.base == g->to.base) {
+            if (perm == n->perm && (g->tables & ~n->tables))
+                status = self_delegate(g, n, end);
+            else
+                g->pos = end;
         } else {
             spin_lock(&to->lock);
             do /* at least one, so that each step gets on */

@@ -41,6 +41,8 @@ u64 *space_tree_splits(
 /* Makes a node of what `n` says (base, source, pd, parent, tree, type, order, perm, tables): memory, tables, the object's
  * reference first, then the commit. Tree lock and space lock held. BAD_MEM; BAD_CAP if the object is dying. */
 must_check enum abi_status space_node_install(const struct node *n);
+/* Enters n's range into further tables (NODE_GUEST, NODE_DMA). Tree lock held. BAD_MEM. */
+must_check enum abi_status space_node_widen(struct node *n, unsigned tables);
 /* A node for half of one that is split: charged to its PD even beyond the limit, or the PD could keep others from revoking. */
 must_check struct node *space_node_alloc_forced(struct pd *pd);
 void space_node_link(struct node *n, struct node *parent);
@@ -52,6 +54,9 @@ static inline bool space_is_flushing(const struct space *s) { return s->flushing
 /* Splits n, its node and its page-table leaves, so that [source, 2^order) is a node of its own: n becomes that part, its buddies
  * are new nodes. No descendant straddles the part any more. Tree lock held. BAD_MEM: nothing changed. */
 must_check enum abi_status space_node_split(struct node *n, u64 source, unsigned order);
+
+/* The same with all descendants that straddle the part, in bounded steps: call again until *done. */
+must_check enum abi_status space_part_split(struct node *n, u64 source, unsigned order, bool *done);
 
 /* Revokes in [lo, hi) of a space (space_revoke.c): a range that divides a node is one naturally aligned part of it.
  * `only`: not NULL: nothing if another node stands there. */

@@ -193,6 +193,17 @@ static enum abi_status part_split(struct revoke *v, bool *done) {
     }
 }
 
+enum abi_status space_part_split(struct node *n, u64 source, unsigned order, bool *done) {
+    struct revoke v = {.type = n->type,
+                       .mask = 0xff,
+                       .self = true,
+                       .work = space_step_work,
+                       .top = n,
+                       .source = source,
+                       .order = order};
+    return part_split(&v, done);
+}
+
 /* Walks the part from (at, next) on. Tree lock held. True: done, false: the step is over. */
 static bool part_walk(struct revoke *v) {
     while (v->work > 0) {

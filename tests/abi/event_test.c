@@ -337,7 +337,7 @@ static void port_fault(void) {
 /* --- shut down --- */
 static void check_shut_down(void) {
     u64 a, b;
-    pause_us(1000);
+    pause_us(50000); /* the kernel writes its log line to a serial port first */
     CHECK_EQ(nova_sc_time(thread.sc, &a), NOVA_SUCCESS);
     pause_us(1000);
     CHECK_EQ(nova_sc_time(thread.sc, &b), NOVA_SUCCESS);

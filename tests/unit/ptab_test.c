@@ -111,19 +111,19 @@ static void random_run(enum ptab_kind kind, unsigned rounds) {
 
 static void host_random_each_store_is_valid(void **state) {
     (void)state;
-    random_run(PTAB_HOST, 150);
+    random_run(PTAB_HOST, 80);
 }
 static void npt_random_each_store_is_valid(void **state) {
     (void)state;
-    random_run(PTAB_NPT, 100);
+    random_run(PTAB_NPT, 40);
 }
 static void ept_random_each_store_is_valid(void **state) {
     (void)state;
-    random_run(PTAB_EPT, 100);
+    random_run(PTAB_EPT, 40);
 }
 static void dma_random_each_store_is_valid(void **state) {
     (void)state;
-    random_run(PTAB_DMA, 100);
+    random_run(PTAB_DMA, 40);
 }
 
 static void map_uses_large_pages_where_they_fit(void **state) {

@@ -42,7 +42,9 @@ static void model_delegate(unsigned from, unsigned to, u64 src, u64 dst, unsigne
     for (u64 i = 0; i < 1ul << order; i++) {
         struct model_cap *d = &model[to][dst + i];
         unsigned perm = before[src + i].perm & mask;
-        if (perm && !d->perm)
+        if (perm && d == &model[from][src + i] && perm == d->perm)
+            d->guest |= guest; /* to itself */
+        else if (perm && !d->perm)
             *d = (struct model_cap){perm, before[src + i].source, &model[from][src + i], guest};
     }
 }
@@ -323,6 +325,29 @@ static void translate_follows_levels_to_the_receiver(void **state) {
     pd_drop(c);
 }
 
+/* A VMM that keeps guest memory in its own PD at guest-physical = virtual address (ABI section 8). */
+static void self_delegation_with_g_makes_guest_memory(void **state) {
+    (void)state;
+    struct pd *a = pd_make(), *b = pd_make();
+    u64 pfn;
+    unsigned perm;
+    type = CRD_MEM;
+    assert_int_equal(space_mem_create(a, 0x100, 0x800, 8, 7, NODE_HOST), NOVA_SUCCESS);
+    (void)delegate(a, b, crd_of(0x100, 7, 7), 0, crd_of(0, 7, 7)); /* a child across the part */
+    (void)delegate(a, a, crd_of(0x140, 4, 7), 0x140ul << 12 | ITEM_G, crd_of(0, 31, 7));
+    assert_true(ptab_lookup(&a->guest, 0x14f, &pfn, &perm) && pfn == 0x84f && perm == 7);
+    assert_false(ptab_lookup(&a->guest, 0x150, &pfn, &perm));
+    assert_true(ptab_lookup(&a->host, 0x150, &pfn, &perm) && pfn == 0x850);
+    (void)delegate(a, a, crd_of(0x180, 4, 7), 0x180ul << 12 | ITEM_G, crd_of(0, 31, 1)); /* fewer rights: as it is */
+    assert_false(ptab_lookup(&a->guest, 0x180, &pfn, &perm));
+    space_check(a), space_check(b);
+    revoke(a, crd_of(0x140, 4, 7), true);
+    assert_false(ptab_lookup(&a->guest, 0x14f, &pfn, &perm));
+    space_check(a), space_check(b);
+    pd_drop(a);
+    pd_drop(b);
+}
+
 static void dying_pd_takes_nothing(void **state) {
     (void)state;
     struct pd *a = pd_make(), *b = pd_make();
@@ -404,6 +429,7 @@ int main(void) {
         cmocka_unit_test(revoke_part_of_a_large_page_splits),
         cmocka_unit_test(revoke_straddler_without_the_mask),
         cmocka_unit_test(translate_follows_levels_to_the_receiver),
+        cmocka_unit_test(self_delegation_with_g_makes_guest_memory),
         cmocka_unit_test(dying_pd_takes_nothing),
         cmocka_unit_test(nomem_leaves_whole_pieces),
         cmocka_unit_test(limit_refuses_and_changes_nothing),
