@@ -209,6 +209,29 @@ static void command_mem(char *args) {
     }
 }
 
+/* What the kernel said since boot, as far as its ring still has it. The text arrives in this thread's UTCB. */
+static void command_klog(char *args) {
+    uint64_t out[2] = {0, 0}; /* next position, bytes */
+    char line[256];
+    size_t len = 0;
+
+    (void)args;
+    while (nova_extension(EXT_KLOG_READ, 0, out[0], out) == NOVA_SUCCESS && out[1]) {
+        char text[sizeof thread_utcb()->w];
+        size_t bytes = out[1] < sizeof text ? out[1] : sizeof text;
+
+        mem_copy_from(text, thread_utcb()->w, bytes);
+        for (size_t k = 0; k < bytes; k++) {
+            if (text[k] != '\n' && len < sizeof line - 1) {
+                line[len++] = text[k];
+                continue;
+            }
+            shell_printf("%.*s", (int)len, line);
+            len = 0;
+        }
+    }
+}
+
 static void command_log(char *args) {
     (void)args;
     rootlog_replay();
@@ -241,6 +264,7 @@ static const struct {
     {"top", "processor time of all threads by CPU", command_top},
     {"mem", "memory of root, kernel and components", command_mem},
     {"log", "the system log again", command_log},
+    {"klog", "the kernel's own log", command_klog},
     {"poweroff", "switch the machine off", command_poweroff},
     {"reboot", "reset the machine", command_reboot},
 };

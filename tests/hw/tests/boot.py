@@ -10,5 +10,6 @@ def run(test):
             if how == "kernel":
                 m.expect(r"novella> ", 30)
                 m.command_output("mem", r"kernel: \d+ of \d+ pages free", 10)
+                m.command_output("klog", r"cpus: 4 of 4 run.*\n", 10)
                 m.send("poweroff\r")
                 m.end(20)
