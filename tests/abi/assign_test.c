@@ -48,8 +48,7 @@ static void assign_gsi_bad_dev(void) {
 static void assign_gsi_success_msi(void) {
     u64 msi[2] = {0, 0}, page = machine_config_page();
     sel_t s = gsi_take(gsi_count() - 1);
-    if (!page)
-        return;
+    CHECK(page);
     CHECK_EQ(grab(crd_mem(page, 0, PERM_MEM_R | PERM_MEM_W), VA_DST >> 12, ITEM_H, crd_mem(VA_DST >> 12, 0, 7)),
              crd_mem(VA_DST >> 12, 0, PERM_MEM_R | PERM_MEM_W));
     CHECK_EQ(nova_assign_gsi(s, VA_DST, abi_cpu[0], msi), NOVA_SUCCESS);
