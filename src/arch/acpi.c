@@ -116,8 +116,12 @@ static void dmar_read(const u8 *t, u32 size, struct acpi_info *out) {
         length = le16(t + at + 2);
         if (length < 4 || length > size - at)
             break;
-        if (le16(t + at) == 0 && length >= 16 && out->drhd_count < ACPI_MAX_DRHDS)
+        if (le16(t + at) != 0 || length < 16)
+            continue;
+        if (le16(t + at + 6) == 0 && le64(t + at + 8) >> 32 == 0 && out->drhd_count < ACPI_MAX_DRHDS)
             out->drhd[out->drhd_count++] = le64(t + at + 8);
+        else
+            out->drhds_lost++;
     }
 }
 
@@ -165,4 +169,15 @@ bool acpi_parse(const struct phys_reader *r, const void *rsdp, u32 rsdp_size, st
     for (u32 at = SDT_HEADER; size - at >= width; at += width)
         table_read(r, width == 8 ? le64(root + at) : le32(root + at), out);
     return true;
+}
+
+bool acpi_device(const struct acpi_mcfg *mcfg, u32 count, u64 addr, u16 *rid) {
+    for (; count; mcfg++, count--) {
+        u64 offset = addr - mcfg->base, first = (u64)mcfg->bus_first << 20, end = (mcfg->bus_last + 1ul) << 20;
+        if (!mcfg->segment && addr >= mcfg->base && offset >= first && offset < end) {
+            *rid = (u16)(offset >> PAGE_SHIFT);
+            return true;
+        }
+    }
+    return false;
 }

@@ -6,7 +6,7 @@
 
 #define ACPI_MAX_CPUS    512
 #define ACPI_MAX_IOAPICS 16
-#define ACPI_MAX_DRHDS   16
+#define ACPI_MAX_DRHDS   64
 #define ACPI_MAX_MCFG    8
 struct acpi_cpu {
     u32 apic_id, acpi_id;
@@ -36,12 +36,15 @@ struct acpi_info {
     bool pm_timer_io; /* port, else memory */
     bool pm_timer_32; /* 32 bits, else 24 */
     u32 drhd_count;
-    u64 drhd[ACPI_MAX_DRHDS]; /* register pages of VT-d units */
+    u64 drhd[ACPI_MAX_DRHDS]; /* register pages of VT-d units, PCI segment 0, below 4 GiB */
     u32 mcfg_count;
     struct acpi_mcfg mcfg[ACPI_MAX_MCFG];
-    u32 damaged; /* tables left out for a bad length or checksum */
+    u32 drhds_lost; /* others */
+    u32 damaged;    /* tables left out for a bad length or checksum */
 };
 /* Physical address of a valid RSDP in the BIOS areas (section 5.2.5.1), or 0. */
 u64 acpi_find_rsdp(const struct phys_reader *r);
 /* Reads everything reachable from the RSDP copy (20 or 36 bytes). False: no usable RSDP, RSDT or XSDT; *out has the defaults then. */
 must_check bool acpi_parse(const struct phys_reader *r, const void *rsdp, u32 rsdp_size, struct acpi_info *out);
+/* Routing id (PCI bus, device, function) of the device whose configuration page is at addr, segment 0 only. PCI Firmware 3.2, 4.1.1. */
+must_check bool acpi_device(const struct acpi_mcfg *mcfg, u32 count, u64 addr, u16 *rid);

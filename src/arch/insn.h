@@ -2,6 +2,8 @@
  * From mach/insn.h:
  *   struct cpuid_regs { u32 a, b, c, d; };  struct cpuid_regs cpuid(u32 leaf, u32 subleaf);
  *   u64 rdmsr(u32 msr);  void wrmsr(u32 msr, u64 value);      existing MSRs only: no fault is expected
+ *   u32 mmio_read32(u64 pa); u64 mmio_read64(u64 pa); void mmio_write32(u64 pa, u64 v); void mmio_write64(u64 pa, u64 v);
+ *                                                             device registers: uncached, in program order
  *   u64 xgetbv(u32 reg); void xsetbv(u32 reg, u64 value);     XCR0 of this CPU
  *   u64 cr4_read(void);  void cr4_write(u64);  u64 dr0_read(void); void dr0_write(u64); ... dr1 dr2 dr3 (and more, see there)
  * From mach/insn_svm.h (AMD APM vol 3 "CLGI", "STGI", "VMRUN", "VMLOAD", "VMSAVE"):

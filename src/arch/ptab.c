@@ -54,6 +54,17 @@ static unsigned leaf_perm(const struct ptab_format *f, u64 e) {
     return PERM_MEM_R | (e & f->write ? PERM_MEM_W : 0) | (exec ? PERM_MEM_X : 0);
 }
 
+/* An IOMMU may walk memory past the caches (VT-d 4.0, 3.8 "Root and Context Entry Coherency", ECAP.C). */
+static void table_clean(const struct ptab *t, const void *table) {
+    if (t->kind == PTAB_DMA)
+        arch_cache_clean(table, PAGE_SIZE);
+}
+static void entry_store(const struct ptab *t, u64 *entry, u64 v) {
+    atomic_store_rel(entry, v);
+    if (t->kind == PTAB_DMA)
+        arch_cache_clean(entry, sizeof(*entry));
+}
+
 /* A place in the tree: the entry of `level` that covers a page. */
 struct place {
     u64 *entry;
@@ -84,7 +95,8 @@ static bool place_refine(const struct ptab *t, const struct place *p) {
         for (unsigned i = 0; i < ENTRIES; i++)
             table[i] = leaf + i * step;
     }
-    atomic_store_rel(p->entry, arch_ptr_phys(table).v | formats[t->kind].link);
+    table_clean(t, table);
+    entry_store(t, p->entry, arch_ptr_phys(table).v | formats[t->kind].link);
     return true;
 }
 
@@ -94,13 +106,18 @@ static u64 place_extent(const struct place *p, u64 vpn, u64 left) {
     return min_u64(size - (vpn & (size - 1)), left);
 }
 
-enum abi_status ptab_reserve(struct ptab *t, u64 vpn, unsigned order) {
-    if (!t->root.v) {
-        void *root = kmem_pages_alloc(t->account, 0);
-        if (!root)
-            return NOVA_BAD_MEM;
+enum abi_status ptab_root(struct ptab *t) {
+    void *root = t->root.v ? NULL : kmem_pages_alloc(t->account, 0);
+    if (root) {
+        table_clean(t, root);
         t->root = arch_ptr_phys(root);
     }
+    return t->root.v ? NOVA_SUCCESS : NOVA_BAD_MEM;
+}
+
+enum abi_status ptab_reserve(struct ptab *t, u64 vpn, unsigned order) {
+    if (ptab_root(t) != NOVA_SUCCESS)
+        return NOVA_BAD_MEM;
     for (u64 end = vpn + (1ul << order); vpn < end;) {
         struct place p = place_find(t, vpn, order);
         bool whole = level_order(p.level) <= order;
@@ -127,7 +144,7 @@ void ptab_map(struct ptab *t, u64 vpn, u64 pfn, unsigned order, unsigned perm) {
             p.value = *p.entry;
         }
         assert(level_order(p.level) <= part);
-        atomic_store_rel(p.entry, leaf_make(f, pfn, perm, p.level));
+        entry_store(t, p.entry, leaf_make(f, pfn, perm, p.level));
         vpn += 1ul << level_order(p.level);
         pfn += 1ul << level_order(p.level);
     }
@@ -175,14 +192,14 @@ bool ptab_unmap(struct ptab *t, u64 vpn, unsigned order, unsigned keep_perm, str
                 p.value = *p.entry;
             }
         if (entry_is_link(p.value, p.level)) {
-            atomic_store_rel(p.entry, 0);
+            entry_store(t, p.entry, 0);
             tables_collect(p.value, p.level, freed);
             changed = true;
         } else if (entry_is_leaf(p.value, p.level)) {
             assert(level_order(p.level) <= order); /* ptab_reserve has split what is larger */
             unsigned perm = leaf_perm(f, p.value);
             if (perm & ~keep_perm) {
-                atomic_store_rel(p.entry, leaf_make(f, entry_pfn(p.value), perm & keep_perm, p.level));
+                entry_store(t, p.entry, leaf_make(f, entry_pfn(p.value), perm & keep_perm, p.level));
                 changed = true;
             }
         }

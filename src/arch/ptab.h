@@ -19,6 +19,8 @@ struct ptab {
 };
 extern unsigned ptab_max_leaf_order; /* 18 with 1 GiB pages, else 9: set at boot from CPUID 80000001h EDX[26] */
 
+/* The root table, so that a device can walk it. */
+must_check enum abi_status ptab_root(struct ptab *t);
 /* Makes every table page that mapping [vpn, vpn + 2^order) needs (naturally aligned); splits a large leaf that covers it partly
  * (same translation, finer). NOVA_SUCCESS or NOVA_BAD_MEM; what was made stays and is harmless. */
 must_check enum abi_status ptab_reserve(struct ptab *t, u64 vpn, unsigned order);

@@ -1,6 +1,8 @@
 /* From the backend's boot information to a running root. */
+#include "arch/acpi.h"
 #include "arch/assert.h"
 #include "arch/elf.h"
+#include "arch/iommu.h"
 #include "arch/mem.h"
 #include "core/core.h"
 #include "core/hypercall.h"
@@ -88,7 +90,7 @@ static bool hip_make(void) {
         .cpu_size = sizeof(struct abi_hip_cpu),
         .mem_offs = offsetof(struct abi_hip, mem),
         .mem_size = sizeof(struct abi_hip_mem_desc),
-        .features = boot->features,
+        .features = boot->features | arch_iommu_init(boot->iommus, boot->iommu_count),
         .api_version = 7,
         .sel = ABI_SEL_COUNT,
         .exc = ABI_EVENTS_THREAD,
@@ -112,6 +114,8 @@ static bool hip_make(void) {
             klog("boot: memory range %lx does not fit into the HIP and is ignored\n", boot->ranges[i].base);
     return true;
 }
+
+bool core_device(u64 addr, u16 *rid) { return acpi_device(boot->mcfg, boot->mcfg_count, addr, rid); }
 
 static void hip_seal(void) {
     u16 sum = 0;

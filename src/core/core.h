@@ -13,6 +13,7 @@ struct boot_module {
     u64 base, size;
     u64 cmdline; /* physical address of a NUL-terminated string, 0: none */
 };
+struct acpi_mcfg;
 struct boot_cpu {
     u8 thread, core, package, acpi_id;
 };
@@ -26,6 +27,10 @@ struct boot_info {
     unsigned module_count;
     const struct boot_cpu *cpus;
     unsigned cpu_count;
+    const u64 *iommus; /* register pages of VT-d units */
+    unsigned iommu_count;
+    const struct acpi_mcfg *mcfg; /* configuration space of PCI devices */
+    unsigned mcfg_count;
     const char *cmdline;
     u32 gsi_count; /* <= ABI_MAX_GSIS */
     u32 features;  /* enum abi_hip_feature */
@@ -52,5 +57,7 @@ struct ec *core_vmexit(struct cpu *c, unsigned event);
 void core_interrupt(struct cpu *c, unsigned gsi);
 void core_ipi(struct cpu *c);
 void core_timer(struct cpu *c);
+/* Routing id of the PCI device whose configuration page is at this address. */
+must_check bool core_device(u64 addr, u16 *rid);
 /* What runs next on this CPU: an EC with cont CONT_USER (thread or vCPU; its space, FPU and bases are loaded), or the idle EC (CONT_IDLE). */
 struct ec *core_resume(struct cpu *c);

@@ -1,5 +1,6 @@
 #include "core/hypercall.h"
 #include "arch/assert.h"
+#include "arch/iommu.h"
 #include "arch/mem.h"
 #include "core/core.h"
 #include "core/ipc.h"
@@ -188,15 +189,33 @@ static enum abi_status sys_sm_ctrl(struct cpu *c, struct ec *ec) {
     return sm_down(c, sm, flags & HF_SM_ZERO, deadline); /* for a blocked one, whoever wakes it says */
 }
 
+/* The physical address of what must be a device's configuration page, mapped for the caller. */
+static bool device_page(const struct ec *ec, u64 va, u64 *addr) {
+    u64 pfn;
+    unsigned perm;
+    if (va >= ABI_USER_END || !ptab_lookup(&ec->pd->host, va >> PAGE_SHIFT, &pfn, &perm))
+        return false;
+    *addr = pfn << PAGE_SHIFT;
+    return true;
+}
+
+/* The page tells the routing id; the one in RDX is only a hint which IOMMU to use, and ours all have the same tables. */
+static enum abi_status sys_assign_pci(struct ec *ec) {
+    struct pd *pd = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_PD, pd, 0);
+    u64 addr;
+    u16 rid;
+    if (!pd)
+        return NOVA_BAD_CAP;
+    return device_page(ec, ec->regs.rsi, &addr) && core_device(addr, &rid) ? arch_iommu_attach(pd, rid) : NOVA_BAD_DEV;
+}
+
 static enum abi_status sys_assign_gsi(struct ec *ec) {
     struct uregs *r = &ec->regs;
     struct sm *sm = LOOKUP(ec, arg_sel(r), KOBJ_SM, sm, 0);
     if (!sm || sm->gsi < 0)
         return NOVA_BAD_CAP;
-    u64 pfn;
-    unsigned perm;
-    if (!arch_irq_has_pin((unsigned)sm->gsi) &&
-        !(r->rsi < ABI_USER_END && ptab_lookup(&ec->pd->host, r->rsi >> PAGE_SHIFT, &pfn, &perm)))
+    u64 page;
+    if (!arch_irq_has_pin((unsigned)sm->gsi) && !device_page(ec, r->rsi, &page))
         return NOVA_BAD_DEV; /* an MSI needs the device's configuration page, mapped */
     if (r->rdx >= cpu_count || !cpus[r->rdx])
         return NOVA_BAD_CPU;
@@ -309,9 +328,7 @@ void hypercall_run(struct cpu *c, struct ec *ec) {
         status = sys_sm_ctrl(c, ec);
         break;
     case HC_ASSIGN_PCI:
-        status = lookup(ec, arg_sel(&ec->regs), KOBJ_PD, 0)
-                     ? NOVA_BAD_DEV
-                     : NOVA_BAD_CAP; /* no IOMMU driver yet: no device is known */
+        status = sys_assign_pci(ec);
         break;
     case HC_ASSIGN_GSI:
         status = sys_assign_gsi(ec);

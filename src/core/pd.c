@@ -1,6 +1,7 @@
 #include "core/pd.h"
 #include "arch/assert.h"
 #include "arch/cpu.h"
+#include "arch/iommu.h"
 #include "arch/vcpu.h"
 #include "core/cpu.h"
 #include "core/ec.h"
@@ -47,6 +48,7 @@ bool pd_reap(struct cpu *c) {
     struct pd *pd = c->reap;
     if (!pd)
         return false;
+    arch_iommu_detach(pd);
     if (space_clear(pd, &pd->reap) == SPACE_DONE) {
         /* clearing may have pushed further PDs before this one */
         struct pd **link = &c->reap;

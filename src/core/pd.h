@@ -18,6 +18,7 @@ struct pd {
     struct spinlock ec_lock; /* rank sm: ecs */
     struct ec *ecs;          /* all of its ECs, by ec->pd_next */
     u64 host_gen, guest_gen; /* atomic: bumped by every shootdown (shoot.c) */
+    u16 dma_domain;          /* atomic: of the IOMMU; 0: has no device (arch/vtd.c) */
     bool is_root;
     struct pd *reap_next; /* dying PDs of a CPU */
     struct space_progress reap;

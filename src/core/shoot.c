@@ -2,6 +2,7 @@
 #include "arch/assert.h"
 #include "arch/atomic.h"
 #include "arch/cpu.h"
+#include "arch/iommu.h"
 #include "core/cpu.h"
 #include "core/pd.h"
 
@@ -23,8 +24,9 @@ void shoot_serve(struct cpu *c) {
     atomic_store_rel(&c->shoot_ack, req); /* pairs with the wait below */
 }
 
-void shoot_down(struct pd *pd, bool host, bool guest) {
+void shoot_down(struct pd *pd, unsigned tables) {
     struct cpu *self = arch_cpu_self();
+    bool host = tables & NODE_HOST, guest = tables & NODE_GUEST;
     u64 want[ABI_MAX_CPUS] = {0};
     if (host)
         atomic_fetch_add(&pd->host_gen, 1);
@@ -49,4 +51,6 @@ void shoot_down(struct pd *pd, bool host, bool guest) {
             shoot_serve(self); /* two CPUs that shoot at each other both get on */
             arch_cpu_relax();
         }
+    if (tables & NODE_DMA)
+        arch_iommu_flush(pd);
 }

@@ -159,7 +159,7 @@ static enum abi_status top_create(const struct node *n, enum abi_status taken) {
     spin_unlock(&s->lock);
     space_tree_unlock(n->tree);
     if (flush)
-        shoot_down(n->pd, true, true);
+        shoot_down(n->pd, NODE_TABLES);
     return status;
 }
 

@@ -33,6 +33,7 @@ enum node_tables {
     NODE_HOST = 1,
     NODE_GUEST = 2,
     NODE_DMA = 4,
+    NODE_TABLES = NODE_HOST | NODE_GUEST | NODE_DMA,
     NODE_UTCB = 8,   /* a UTCB page: revocable, never delegated or translated */
     NODE_FIXED = 16, /* kernel-owned (HIP, image): ordinary for revoke, no source tree */
 };

@@ -170,7 +170,8 @@ enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd, u64 it
             g.work = space_step_work / 2;
     }
     p->pos = g.pos;
-    if (g.flush)
-        shoot_down(dst, true, true);
+    unsigned flush = (g.flush ? NODE_TABLES : 0) | (g.tables & NODE_DMA); /* an IOMMU may cache what is not present */
+    if (flush)
+        shoot_down(dst, flush);
     return result;
 }

@@ -17,7 +17,7 @@
 
 struct batch_pd {
     struct pd *pd;
-    bool host, guest; /* what to flush */
+    u8 tables; /* what to flush: NODE_* */
     struct page_list pages;
 };
 struct revoke {
@@ -63,8 +63,8 @@ static void node_free(struct rcu_head *h) { slab_free(&node_cache, NULL, contain
 static void batch_finish(struct revoke *v) {
     for (unsigned i = 0; i < v->batch_count; i++) {
         struct batch_pd *b = &v->batch[i];
-        if (b->host || b->guest) {
-            shoot_down(b->pd, b->host, b->guest);
+        if (b->tables) {
+            shoot_down(b->pd, b->tables);
             spin_lock(&b->pd->mem.lock);
             b->pd->mem.flushing--;
             spin_unlock(&b->pd->mem.lock);
@@ -101,14 +101,16 @@ static bool others_flushed(void) {
 
 static void mem_reduce(struct node *n, struct batch_pd *b) {
     struct pd *pd = n->pd;
-    bool host = (n->tables & NODE_HOST) && ptab_unmap(&pd->host, n->base, n->order, n->perm, &b->pages);
-    bool guest = (n->tables & NODE_GUEST) && ptab_unmap(&pd->guest, n->base, n->order, n->perm, &b->pages);
-    bool dma = (n->tables & NODE_DMA) && ptab_unmap(&pd->dma, n->base, n->order, n->perm, &b->pages);
-    (void)dma; /* no device translates through it before an IOMMU driver loads it */
-    if ((host || guest) && !b->host && !b->guest)
+    u8 changed = 0;
+    if ((n->tables & NODE_HOST) && ptab_unmap(&pd->host, n->base, n->order, n->perm, &b->pages))
+        changed |= NODE_HOST;
+    if ((n->tables & NODE_GUEST) && ptab_unmap(&pd->guest, n->base, n->order, n->perm, &b->pages))
+        changed |= NODE_GUEST;
+    if ((n->tables & NODE_DMA) && ptab_unmap(&pd->dma, n->base, n->order, n->perm, &b->pages))
+        changed |= NODE_DMA;
+    if (changed && !b->tables)
         pd->mem.flushing++;
-    b->host |= host;
-    b->guest |= guest;
+    b->tables |= changed;
 }
 
 static void pio_reduce(struct node *n) {
@@ -373,7 +375,7 @@ enum space_result space_clear(struct pd *pd, struct space_progress *p) {
     changed |= ptab_unmap(&pd->dma, 0, 36, 0, &pages);
     spin_unlock(&pd->mem.lock);
     if (changed)
-        shoot_down(pd, true, true);
+        shoot_down(pd, NODE_TABLES);
     ptab_pages_free(&pages, &pd->account);
     return SPACE_DONE;
 }

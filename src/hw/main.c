@@ -166,6 +166,10 @@ static void boot_info_fill(void) {
     boot.modules = modules;
     boot.module_count = loader.module_count;
     boot.cmdline = loader.strings + loader.cmdline;
+    boot.iommus = hw_acpi.drhd;
+    boot.iommu_count = hw_acpi.drhd_count;
+    boot.mcfg = hw_acpi.mcfg;
+    boot.mcfg_count = hw_acpi.mcfg_count;
     boot.features = arch_vcpu_features();
     boot.phys_bits = hw_features.phys_bits;
 }
@@ -206,7 +210,9 @@ static void report(void) {
         klog("missing: SMEP or SMAP; kernel bugs are easier to exploit\n");
     klog("boot: %u modules%s, %u GSIs, HPET %s, DMA remapping %s\n", loader.module_count,
          loader.modules_lost ? " (others unusable)" : "", boot.gsi_count, hw_acpi.hpet_addr ? "there" : "none",
-         hw_acpi.drhd_count ? "VT-d (not used yet)" : "none");
+         hw_acpi.drhd_count ? "VT-d" : "none");
+    if (hw_acpi.drhds_lost)
+        klog("missing: use of %u VT-d units, too many, of other PCI segments or above 4 GiB\n", hw_acpi.drhds_lost);
 }
 
 void hw_main(u32 magic, u32 info) {

@@ -43,6 +43,11 @@ void *sim_phys(paddr_t pa); /* host pointer, or NULL outside the arena */
 /* Calls f for every PD that has a page table. */
 void sim_pds_each(void (*f)(struct pd *));
 
+/* vtd.c: the machine's IOMMU and configuration space; f(did, page, frame, perm) for every translation that the IOTLB holds. */
+#define SIM_VTD_BASE  0xfed90000ul
+#define SIM_MCFG_BASE 0xb0000000ul
+void sim_iotlb_each(void (*f)(u16 domain, u64 page, u64 frame, unsigned perm));
+
 /* user.c: resumes thread ec until its next trap and runs the kernel's part of it; returns what runs next. */
 struct ec *sim_user_run(struct cpu *c, struct ec *ec);
 /* The memory of an object is free: a fiber that belonged to it goes too. */

@@ -1,6 +1,7 @@
 /* A run from power-on to its verdict, and many of them. */
 #define _GNU_SOURCE
 #include "sim/sim.h"
+#include "arch/acpi.h"
 #include "arch/assert.h"
 #include "arch/mem.h"
 #include "arch/vcpu.h"
@@ -20,7 +21,9 @@ bool sim_on_host = true;
 static unsigned cpus_up;
 static bool root_up;
 static struct boot_range ranges[3];
-static struct boot_range holes[1];
+static struct boot_range holes[2];
+static const u64 iommus[] = {SIM_VTD_BASE};
+static const struct acpi_mcfg mcfg = {.base = SIM_MCFG_BASE, .bus_last = 3};
 static struct boot_module module;
 static struct boot_cpu boot_cpus[ABI_MAX_CPUS];
 
@@ -39,6 +42,7 @@ static void machine_describe(struct boot_info *b) {
     ranges[1] = (struct boot_range){POOL_BASE, pool, HIP_MEM_KERNEL};
     ranges[2] = (struct boot_range){POOL_BASE + pool, sim_opt.ram - POOL_BASE - pool, HIP_MEM_RAM};
     holes[0] = (struct boot_range){0xfee00000, PAGE_SIZE, HIP_MEM_RESERVED};
+    holes[1] = (struct boot_range){SIM_VTD_BASE, PAGE_SIZE, HIP_MEM_RESERVED};
     for (unsigned i = 0; i < sim_opt.cpus; i++)
         boot_cpus[i] = (struct boot_cpu){.core = (u8)i, .acpi_id = (u8)i};
     *b = (struct boot_info){
@@ -50,6 +54,10 @@ static void machine_describe(struct boot_info *b) {
         .module_count = 1,
         .cpus = boot_cpus,
         .cpu_count = sim_opt.cpus,
+        .iommus = iommus,
+        .iommu_count = sim_opt.no_iommu ? 0 : 1,
+        .mcfg = &mcfg,
+        .mcfg_count = 1,
         .cmdline = sim_opt.cmdline ? sim_opt.cmdline : "",
         .gsi_count = 32,
         .features = arch_vcpu_features(),

@@ -33,6 +33,7 @@ struct sim_options {
     unsigned check_every; /* sim_check at every Nth return to user mode; 0: at the end only */
     u64 steps;            /* budget of scheduling points; 0: 50 million */
     bool no_svm;          /* CPUs without AMD-V */
+    bool no_iommu;        /* machine without VT-d */
     bool no_flush;        /* mutant: TLB flushes do nothing, to prove that the model notices */
     bool no_ipi;          /* mutant: IPIs are lost */
     bool verbose;         /* kernel log to stdout as it comes */
@@ -98,6 +99,9 @@ u64 sim_fs_base(void);
 /* --- the machine, from anywhere --- */
 /* A device raises an interrupt line (edge). */
 void sim_irq(unsigned gsi);
+/* A device, named by its PCI routing id, reads or writes 8 aligned bytes at a DMA address. False: the IOMMU refused. */
+bool sim_dma_read(u16 rid, u64 addr, u64 *value);
+bool sim_dma_write(u16 rid, u64 addr, u64 value);
 /* All invariants (check.c), if no other CPU is inside the kernel just now; a violation is a panic. */
 void sim_check(void);
 /* The Nth kernel allocation from now fails; 0: none. */

@@ -62,8 +62,10 @@ _Noreturn void machine_reply_at(uint64_t rsp);
 unsigned machine_gsi(void);
 void machine_gsi_prepare(void);
 void machine_gsi_raise(void);
-/* Page of some PCI device's configuration space that can be mapped at `va`, as an H source; 0: none. */
+/* Page frame of a PCI device's configuration space, as an H source; 0: none. */
 uint64_t machine_config_page(void);
+/* That device copies 8 bytes from one DMA address to another; what the IOMMU refuses is left out. False: it is no device that can. */
+bool machine_dma_copy(uint64_t from, uint64_t to);
 
 /* Guest code for the vCPU cases: fills the page at `va`; the guest starts at guest-physical `gpa` in real mode or as a script. */
 enum machine_guest { GUEST_NONE, GUEST_SPIN, GUEST_CPUID, GUEST_HLT };

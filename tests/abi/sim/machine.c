@@ -86,7 +86,16 @@ void machine_gsi_raise(void) {
     sim_step();
     sim_irq(machine_gsi());
 }
-uint64_t machine_config_page(void) { return 0xb0000; } /* as on q35; nothing reads it here */
+#define DEVICE 0x0108                                           /* bus 1, device 1, function 0 */
+uint64_t machine_config_page(void) { return 0xb0000 + DEVICE; } /* MMCONFIG as on q35; nothing reads it here */
+bool machine_dma_copy(uint64_t from, uint64_t to) {
+    static uint64_t buffer;
+    sim_step();
+    (void)sim_dma_read(DEVICE, from, &buffer);
+    sim_step();
+    (void)sim_dma_write(DEVICE, to, buffer);
+    return true;
+}
 
 static const struct sim_guest_step guest_spin[] = {{SIM_G_STI, 0, 0}, {SIM_G_SPIN, 0, 0}};
 static const struct sim_guest_step guest_cpuid[] = {{SIM_G_CPUID, 0, 0}, {SIM_G_SPIN, 0, 0}};

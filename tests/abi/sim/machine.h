@@ -52,6 +52,7 @@ unsigned machine_gsi(void);
 void machine_gsi_prepare(void);
 void machine_gsi_raise(void);
 uint64_t machine_config_page(void);
+bool machine_dma_copy(uint64_t from, uint64_t to);
 
 enum machine_guest { GUEST_NONE, GUEST_SPIN, GUEST_CPUID, GUEST_HLT };
 uint64_t machine_guest_ip(enum machine_guest kind, uint64_t va, uint64_t gpa);

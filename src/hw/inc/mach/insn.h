@@ -1,6 +1,7 @@
 /* One instruction per inline (arch/insn.h is the contract). */
 #pragma once
 #include "arch/types.h"
+#include <mach/mem.h>
 
 struct cpuid_regs {
     u32 a, b, c, d;
@@ -34,6 +35,12 @@ static inline u32 inl(u16 port) {
     return v;
 }
 static inline void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
+#define INSN_MMIO(type, bits)                                                                                          \
+    static inline type mmio_read##bits(u64 pa) { return *(volatile type *)arch_phys_ptr(PADDR(pa)); }                  \
+    static inline void mmio_write##bits(u64 pa, u64 v) { *(volatile type *)arch_phys_ptr(PADDR(pa)) = (type)v; }
+INSN_MMIO(u32, 32)
+INSN_MMIO(u64, 64)
+#undef INSN_MMIO
 static inline u64 xgetbv(u32 reg) {
     u32 lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(reg));
