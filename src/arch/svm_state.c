@@ -68,14 +68,10 @@ static u64 inst_len(const struct vmcb *b, unsigned event) {
 }
 
 static void segments_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
-    if (mtd & MTD_DS_ES) {
-        seg_get(&s->ds, &b->ds);
-        seg_get(&s->es, &b->es);
-    }
-    if (mtd & MTD_FS_GS) {
-        seg_get(&s->fs, &b->fs);
-        seg_get(&s->gs, &b->gs);
-    }
+    if (mtd & MTD_DS_ES)
+        seg_get(&s->ds, &b->ds), seg_get(&s->es, &b->es);
+    if (mtd & MTD_FS_GS)
+        seg_get(&s->fs, &b->fs), seg_get(&s->gs, &b->gs);
     if (mtd & MTD_CS_SS) {
         seg_get(&s->cs, &b->cs);
         seg_get(&s->ss, &b->ss);
@@ -103,10 +99,8 @@ static void system_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
         s->dr7 = b->dr7;
     if (mtd & MTD_SYSENTER)
         s->sysenter_cs = b->sysenter_cs, s->sysenter_rsp = b->sysenter_esp, s->sysenter_rip = b->sysenter_eip;
-    if (mtd & MTD_TSC) {
-        s->tsc_value = arch_clock() + b->tsc_offset;
-        s->tsc_offset = b->tsc_offset;
-    }
+    if (mtd & MTD_TSC)
+        s->tsc_value = arch_clock() + b->tsc_offset, s->tsc_offset = b->tsc_offset;
     if (mtd & MTD_EFER)
         s->efer = b->efer & ~EFER_SVME;
 }
@@ -119,16 +113,12 @@ static void extensions_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
         s->star = b->star, s->lstar = b->lstar, s->cstar = b->cstar, s->sfmask = b->sfmask;
         s->kernel_gs_base = b->kernel_gs_base;
     }
-    if (mtd & MTD_TPR) {
-        s->tpr = (u32)(b->int_ctl & 0xf) << 4;
-        s->tpr_threshold = (u32)v->tpr_threshold;
-    }
+    if (mtd & MTD_TPR)
+        s->tpr = (u32)(b->int_ctl & 0xf) << 4, s->tpr_threshold = (u32)v->tpr_threshold;
     if (mtd & MTD_TSC_AUX)
         s->tsc_aux = v->tsc_aux;
-    if (mtd & MTD_XSAVE) {
-        s->xcr0 = v->xcr0;
-        s->xss = 0;
-    }
+    if (mtd & MTD_XSAVE)
+        s->xcr0 = v->xcr0, s->xss = 0;
     if (mtd & MTD_PAT)
         s->pat = b->g_pat;
     if (mtd & MTD_MASKS) {
@@ -151,20 +141,16 @@ void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
         s->rbp = r->rbp, s->rsi = r->rsi, s->rdi = r->rdi;
     if (mtd & MTD_RSP)
         s->rsp = b->rsp;
-    if (mtd & MTD_RIP) {
-        s->rip = b->rip;
-        s->inst_len = inst_len(b, event);
-    }
+    if (mtd & MTD_RIP)
+        s->rip = b->rip, s->inst_len = inst_len(b, event);
     if (mtd & MTD_RFLAGS)
         s->rflags = b->rflags;
     if (mtd & (MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR | MTD_LDTR | MTD_GDTR | MTD_IDTR))
         segments_get(s, b, mtd);
     if (mtd & (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER))
         system_get(s, b, mtd);
-    if (mtd & MTD_QUAL) {
-        s->qual[0] = exited ? b->exitinfo1 : 0;
-        s->qual[1] = exited ? b->exitinfo2 : 0;
-    }
+    if (mtd & MTD_QUAL)
+        s->qual[0] = exited ? b->exitinfo1 : 0, s->qual[1] = exited ? b->exitinfo2 : 0;
     if (mtd & MTD_INJ) {
         u64 inj = exited ? v->interrupted : v->inj;
         s->inj_info = (u32)inj;
@@ -172,10 +158,8 @@ void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
         if (exited)
             v->inj = 0; /* the VMM knows it now and decides; who does not ask for INJ has it injected again */
     }
-    if (mtd & MTD_STA) {
-        s->intr_state = b->int_shadow & 1;
-        s->actv_state = 0;
-    }
+    if (mtd & MTD_STA)
+        s->intr_state = b->int_shadow & 1, s->actv_state = 0;
     if (mtd & MTD_R8_R15) {
         s->r8 = r->r8, s->r9 = r->r9, s->r10 = r->r10, s->r11 = r->r11;
         s->r12 = r->r12, s->r13 = r->r13, s->r14 = r->r14, s->r15 = r->r15;
@@ -185,14 +169,10 @@ void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
 }
 
 static void segments_set(struct vmcb *b, const struct abi_state *s, u32 mtd) {
-    if (mtd & MTD_DS_ES) {
-        seg_set(&b->ds, &s->ds);
-        seg_set(&b->es, &s->es);
-    }
-    if (mtd & MTD_FS_GS) {
-        seg_set(&b->fs, &s->fs);
-        seg_set(&b->gs, &s->gs);
-    }
+    if (mtd & MTD_DS_ES)
+        seg_set(&b->ds, &s->ds), seg_set(&b->es, &s->es);
+    if (mtd & MTD_FS_GS)
+        seg_set(&b->fs, &s->fs), seg_set(&b->gs, &s->gs);
     if (mtd & MTD_CS_SS) {
         seg_set(&b->cs, &s->cs);
         seg_set(&b->ss, &s->ss);

@@ -51,18 +51,8 @@ static_assert(offsetof(struct vmcb, rip) == 0x578 && offsetof(struct vmcb, rsp) 
 static_assert(offsetof(struct vmcb, rax) == 0x5f8 && offsetof(struct vmcb, cr2) == 0x640, "APM B");
 static_assert(offsetof(struct vmcb, g_pat) == 0x668, "APM B");
 
-enum { /* cr */
-       SVM_CR0_WRITE = 1 << 16,
-       SVM_CR4_WRITE = 1 << 20,
-       SVM_CR8_WRITE = 1 << 24,
-};
-enum { /* exception vectors */
-       VEC_DB = 1,
-       VEC_UD = 6,
-       VEC_GP = 13,
-       VEC_AC = 17,
-       VEC_MC = 18,
-};
+enum { SVM_CR0_WRITE = 1 << 16, SVM_CR4_WRITE = 1 << 20, SVM_CR8_WRITE = 1 << 24 }; /* cr */
+enum { VEC_DB = 1, VEC_UD = 6, VEC_GP = 13, VEC_AC = 17, VEC_MC = 18 };             /* exception vectors */
 enum { /* misc1, misc2: bit = exit code - 0x60, - 0x80 */
        SVM_MISC1_VINTR = 1 << 4,
        SVM_MISC1_IRET = 1 << 20,
@@ -76,17 +66,14 @@ enum { /* misc1, misc2: bit = exit code - 0x60, - 0x80 */
        /* VMLOAD VMSAVE STGI CLGI SKINIT XSETBV */
        SVM_MISC2_FORCED = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 13,
 };
-enum { /* exit codes */
-       SVM_EXIT_EXC = 0x40,
-       SVM_EXIT_INTR = 0x60,
-       SVM_EXIT_NMI = 0x61,
-       SVM_EXIT_VINTR = 0x64,
-       SVM_EXIT_IRET = 0x74,
-       SVM_EXIT_INVLPGA = 0x7a,
-       SVM_EXIT_IO = 0x7b,
-       SVM_EXIT_STGI = 0x84,
-       SVM_EXIT_XSETBV = 0x8d,
-       SVM_EXIT_NPF = 0x400,
+/* exit codes */
+enum { SVM_EXIT_EXC = 0x40, SVM_EXIT_INTR = 0x60, SVM_EXIT_NMI = 0x61, SVM_EXIT_VINTR = 0x64, SVM_EXIT_IRET = 0x74 };
+enum {
+    SVM_EXIT_INVLPGA = 0x7a,
+    SVM_EXIT_IO = 0x7b,
+    SVM_EXIT_STGI = 0x84,
+    SVM_EXIT_XSETBV = 0x8d,
+    SVM_EXIT_NPF = 0x400
 };
 enum { SVM_TLB_FLUSH_ALL = 1, SVM_TLB_FLUSH_ASID = 3 };
 /* int_ctl, 15.21 "Interrupt and Local APIC Support" */

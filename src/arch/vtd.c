@@ -173,7 +173,7 @@ static bool command(const struct unit *u, u32 bit, bool on) {
 static const char *unit_init(struct unit *u, u64 regs) {
     u64 cap = mmio_read64(regs + CAP), ecap = mmio_read64(regs + ECAP);
     if (!(cap & CAP_LEVEL4))
-        return "four-level tables";
+        return "48-bit addresses (QEMU: aw-bits=48)";
     if (!(ecap & ECAP_QI) || (cap & CAP_RWBF))
         return "queued invalidation or coherent writes";
     void *queue = kmem_pages_alloc(&kernel_account, 1); /* and a page of status words */

@@ -4,32 +4,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum abi_hypercall { /* section 5: RDI bits 0-3 */
-                     HC_CALL = 0x0,
-                     HC_REPLY = 0x1,
-                     HC_CREATE_PD = 0x2,
-                     HC_CREATE_EC = 0x3,
-                     HC_CREATE_SC = 0x4,
-                     HC_CREATE_PT = 0x5,
-                     HC_CREATE_SM = 0x6,
-                     HC_REVOKE = 0x7,
-                     HC_LOOKUP = 0x8,
-                     HC_EC_CTRL = 0x9,
-                     HC_SC_CTRL = 0xa,
-                     HC_PT_CTRL = 0xb,
-                     HC_SM_CTRL = 0xc,
-                     HC_ASSIGN_PCI = 0xd,
-                     HC_ASSIGN_GSI = 0xe,
-                     HC_EXTENSION = 0xf,
-};
-
-enum abi_flag {                 /* section 5: RDI bits 4-7 */
-                HF_CALL_DB = 1, /* do not block when the callee is busy */
-                HF_EC_GLOBAL = 1,
-                HF_REVOKE_SELF = 1,
-                HF_SM_DOWN = 1,
-                HF_SM_ZERO = 2,
-};
+/* Section 5: RDI bits 0-3, and the flags in bits 4-7. DB: do not block when the callee is busy. */
+enum { HC_CALL, HC_REPLY, HC_CREATE_PD, HC_CREATE_EC, HC_CREATE_SC, HC_CREATE_PT, HC_CREATE_SM, HC_REVOKE, HC_LOOKUP };
+enum { HC_EC_CTRL = 9, HC_SC_CTRL, HC_PT_CTRL, HC_SM_CTRL, HC_ASSIGN_PCI, HC_ASSIGN_GSI, HC_EXTENSION };
+enum { HF_CALL_DB = 1, HF_EC_GLOBAL = 1, HF_REVOKE_SELF = 1, HF_SM_DOWN = 1, HF_SM_ZERO = 2 };
 
 enum abi_status { /* section 5 */
                   NOVA_SUCCESS = 0,
@@ -56,31 +34,12 @@ enum abi_ext {
 };
 
 /* Capability permission bits, section 1. */
-enum abi_perm {
-    PERM_PD_PD = 1 << 0,
-    PERM_PD_EC = 1 << 1,
-    PERM_PD_SC = 1 << 2,
-    PERM_PD_PT = 1 << 3,
-    PERM_PD_SM = 1 << 4,
-    PERM_PD_ALL = 0x1f,
-    PERM_EC_CT = 1 << 0,
-    PERM_EC_SC = 1 << 2,
-    PERM_EC_PT = 1 << 3,
-    PERM_EC_ALL = 0x0d,
-    PERM_SC_CT = 1 << 0,
-    PERM_SC_ALL = 0x01,
-    PERM_PT_CT = 1 << 0,
-    PERM_PT_CALL = 1 << 1,
-    PERM_PT_ALL = 0x03,
-    PERM_SM_UP = 1 << 0,
-    PERM_SM_DN = 1 << 1,
-    PERM_SM_ALL = 0x03,
-    PERM_MEM_R = 1 << 0,
-    PERM_MEM_W = 1 << 1,
-    PERM_MEM_X = 1 << 2,
-    PERM_MEM_ALL = 0x07,
-    PERM_PIO_A = 1 << 0,
-};
+enum { PERM_PD_PD = 1, PERM_PD_EC = 2, PERM_PD_SC = 4, PERM_PD_PT = 8, PERM_PD_SM = 16, PERM_PD_ALL = 31 };
+enum { PERM_EC_CT = 1, PERM_EC_SC = 4, PERM_EC_PT = 8, PERM_EC_ALL = 13 };
+enum { PERM_SC_CT = 1, PERM_SC_ALL = 1 };
+enum { PERM_PT_CT = 1, PERM_PT_CALL = 2, PERM_PT_ALL = 3 };
+enum { PERM_SM_UP = 1, PERM_SM_DN = 2, PERM_SM_ALL = 3 };
+enum { PERM_MEM_R = 1, PERM_MEM_W = 2, PERM_MEM_X = 4, PERM_MEM_ALL = 7, PERM_PIO_A = 1 };
 
 /* CRD, section 2. */
 enum abi_crd_type { CRD_NULL = 0, CRD_MEM = 1, CRD_PIO = 2, CRD_OBJ = 3 };
@@ -101,39 +60,15 @@ enum abi_item {
 
 #define QPD_MAKE(prio, quantum_us) ((uint64_t)(quantum_us) << 12 | (uint64_t)(prio))
 
-/* MTD bits, section 3. */
-enum abi_mtd {
-    MTD_ACDB = 1u << 0,
-    MTD_BSD = 1u << 1,
-    MTD_RSP = 1u << 2,
-    MTD_RIP = 1u << 3,
-    MTD_RFLAGS = 1u << 4,
-    MTD_DS_ES = 1u << 5,
-    MTD_FS_GS = 1u << 6,
-    MTD_CS_SS = 1u << 7,
-    MTD_TR = 1u << 8,
-    MTD_LDTR = 1u << 9,
-    MTD_GDTR = 1u << 10,
-    MTD_IDTR = 1u << 11,
-    MTD_CR = 1u << 12,
-    MTD_DR = 1u << 13,
-    MTD_SYSENTER = 1u << 14,
-    MTD_QUAL = 1u << 15,
-    MTD_CTRL = 1u << 16,
-    MTD_INJ = 1u << 17,
-    MTD_STA = 1u << 18,
-    MTD_TSC = 1u << 19,
-    MTD_EFER = 1u << 20,
-    MTD_PDPTE = 1u << 21,
-    MTD_R8_R15 = 1u << 22,
-    MTD_SYSCALL = 1u << 23, /* STAR LSTAR CSTAR SFMASK KERNEL_GS_BASE */
-    MTD_TPR = 1u << 24,
-    MTD_TSC_AUX = 1u << 25,
-    MTD_XSAVE = 1u << 26, /* XCR0 XSS */
-    MTD_PAT = 1u << 27,
-    MTD_MASKS = 1u << 28, /* CR0/CR4 masks, exception intercepts */
-    MTD_FPU = 1u << 31,
-};
+/* MTD bits, section 3; from PDPTE on extensions. SYSCALL: STAR LSTAR CSTAR SFMASK KERNEL_GS_BASE; XSAVE: XCR0 XSS; MASKS: CR0 and CR4
+ * masks, exception intercepts. */
+enum { MTD_ACDB = 1 << 0, MTD_BSD = 1 << 1, MTD_RSP = 1 << 2, MTD_RIP = 1 << 3, MTD_RFLAGS = 1 << 4 };
+enum { MTD_DS_ES = 1 << 5, MTD_FS_GS = 1 << 6, MTD_CS_SS = 1 << 7, MTD_TR = 1 << 8, MTD_LDTR = 1 << 9 };
+enum { MTD_GDTR = 1 << 10, MTD_IDTR = 1 << 11, MTD_CR = 1 << 12, MTD_DR = 1 << 13, MTD_SYSENTER = 1 << 14 };
+enum { MTD_QUAL = 1 << 15, MTD_CTRL = 1 << 16, MTD_INJ = 1 << 17, MTD_STA = 1 << 18, MTD_TSC = 1 << 19 };
+enum { MTD_EFER = 1 << 20, MTD_PDPTE = 1 << 21, MTD_R8_R15 = 1 << 22, MTD_SYSCALL = 1 << 23, MTD_TPR = 1 << 24 };
+enum { MTD_TSC_AUX = 1 << 25, MTD_XSAVE = 1 << 26, MTD_PAT = 1 << 27, MTD_MASKS = 1 << 28 };
+#define MTD_FPU (1u << 31)
 
 /* Injection info, section 3. */
 #define INJ_VALID      (1u << 31)
@@ -142,14 +77,8 @@ enum abi_mtd {
 #define INJ_ERROR      (1u << 11)
 
 /* Event numbers, section 4. */
-enum abi_event {
-    EVT_THREAD_STARTUP = 0x1e,
-    EVT_THREAD_RECALL = 0x1f,
-    EVT_SVM_NPF = 0xfc,
-    EVT_SVM_INVALID = 0xfd,
-    EVT_VCPU_STARTUP = 0xfe,
-    EVT_VCPU_RECALL = 0xff,
-};
+enum { EVT_THREAD_STARTUP = 0x1e, EVT_THREAD_RECALL = 0x1f };
+enum { EVT_SVM_NPF = 0xfc, EVT_SVM_INVALID = 0xfd, EVT_VCPU_STARTUP = 0xfe, EVT_VCPU_RECALL = 0xff };
 #define ABI_EVENTS_THREAD 32
 #define ABI_EVENTS_VCPU   256
 #define ABI_SEL_COUNT     (1ul << 26) /* HIP SEL: object selectors are taken modulo this */

@@ -27,18 +27,29 @@ u64 kmem_fail_at;
 static bool fail_injected(void) { return unlikely(kmem_fail_at) && --kmem_fail_at == 0; }
 
 bool account_charge(struct account *a, u64 bytes) {
-    u64 limit = atomic_load_rlx(&a->limit);
-    u64 before = atomic_fetch_add(&a->used, bytes);
-    if (limit && before + bytes > limit) {
-        atomic_fetch_add(&a->used, -bytes);
-        return false;
+    for (struct account *up = a; up; up = up->parent) {
+        u64 limit = atomic_load_rlx(&up->limit), before = atomic_fetch_add(&up->used, bytes);
+        if (likely(!limit || before + bytes <= limit))
+            continue;
+        for (;; a = a->parent) {
+            atomic_fetch_add(&a->used, -bytes);
+            if (a == up)
+                return false;
+        }
     }
     return true;
 }
 
+void account_force(struct account *a, u64 bytes) {
+    for (; a; a = a->parent)
+        atomic_fetch_add(&a->used, bytes);
+}
+
 void account_refund(struct account *a, u64 bytes) {
-    u64 before = atomic_fetch_add(&a->used, -bytes);
-    assert(before >= bytes);
+    for (; a; a = a->parent) {
+        u64 before = atomic_fetch_add(&a->used, -bytes);
+        assert(before >= bytes);
+    }
 }
 
 static struct block *block_at(u64 pfn) { return arch_phys_ptr(PADDR(pfn << PAGE_SHIFT)); }

@@ -4,11 +4,13 @@
 #include "arch/spin.h"
 #include "arch/types.h"
 
-/* Kernel memory used by one PD. Charged in bytes for every object, table page and mapping node that it owns.
- * Nested limits are not needed: what has no limit is bounded by the pool alone. */
+/* Kernel memory used by one PD and by those it owns. Charged in bytes for every object, table page and mapping node that it owns; its
+ * owner pays as well, so that nobody gets beyond a limit by making further PDs. */
 struct account {
     u64 used;  /* atomic */
     u64 limit; /* atomic; 0: none */
+    struct account
+        *parent; /* of the PD that owns this one; NULL: root's, the kernel's: the pool alone is their bound */
 };
 
 void kmem_init(void);
@@ -36,6 +38,8 @@ must_check void *slab_alloc(struct slab_cache *c, struct account *a);
 void slab_free(struct slab_cache *c, struct account *a, void *object);
 must_check bool account_charge(struct account *a, u64 bytes);
 void account_refund(struct account *a, u64 bytes);
+/* Charges even beyond the limit. */
+void account_force(struct account *a, u64 bytes);
 /* For tests: makes the Nth allocation from now fail (0: none). */
 extern u64 kmem_fail_at;
 extern struct account kernel_account;

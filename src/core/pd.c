@@ -21,6 +21,7 @@ struct pd *pd_create(struct pd *owner) {
     if (!pd)
         return NULL;
     kobj_init(&pd->obj, KOBJ_PD, owner);
+    pd->account.parent = owner == &kernel_pd ? NULL : &owner->account;
     pd_setup(pd);
     if (arch_space_init(pd) == NOVA_SUCCESS)
         return pd;

@@ -66,7 +66,7 @@ struct node *space_node_alloc_forced(struct pd *pd) {
     if (!n)
         return NULL;
     account_refund(&kernel_account, node_cache.size);
-    atomic_fetch_add(&pd->account.used, node_cache.size);
+    account_force(&pd->account, node_cache.size);
     return n;
 }
 

@@ -94,5 +94,3 @@ u64 space_lookup(struct pd *pd, u64 crd);
 must_check enum space_result space_clear(struct pd *pd, struct space_progress *p);
 /* Nodes that a revoke looks at between two preemption points; delegation: twice the leaves it writes. Tests make it small. */
 extern i64 space_step_work;
-/* Invariants of all nodes of pd against its tables; for checking builds. */
-void space_check(struct pd *pd);

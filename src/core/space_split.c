@@ -21,7 +21,7 @@ static enum abi_status leaves_split(struct node *n, u64 base, unsigned order) {
         tables[i]->account = &own;
         enum abi_status status = ptab_reserve(tables[i], base, order);
         tables[i]->account = &n->pd->account;
-        atomic_fetch_add(&n->pd->account.used, own.used);
+        account_force(&n->pd->account, own.used);
         if (status != NOVA_SUCCESS)
             return status;
     }

@@ -7,21 +7,9 @@
 struct hw_features hw_features;
 static unsigned smt_shift, core_shift;
 
-enum {
-    CR0_MP = 1 << 1,
-    CR0_NE = 1 << 5,
-    CR0_WP = 1 << 16,
-    CR4_PAE = 1 << 5,
-    CR4_MCE = 1 << 6,
-    CR4_PGE = 1 << 7,
-    CR4_OSFXSR = 1 << 9,
-    CR4_OSXMMEXCPT = 1 << 10,
-    CR4_UMIP = 1 << 11,
-    CR4_FSGSBASE = 1 << 16,
-    CR4_OSXSAVE = 1 << 18,
-    CR4_SMEP = 1 << 20,
-    CR4_SMAP = 1 << 21,
-};
+enum { CR0_MP = 1 << 1, CR0_NE = 1 << 5, CR0_WP = 1 << 16 };
+enum { CR4_PAE = 1 << 5, CR4_MCE = 1 << 6, CR4_PGE = 1 << 7, CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10 };
+enum { CR4_UMIP = 1 << 11, CR4_FSGSBASE = 1 << 16, CR4_OSXSAVE = 1 << 18, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21 };
 #define CR0_BASE        0x80000011ul /* PG ET PE */
 #define MSR_EFER        0xc0000080u
 #define MSR_STAR        0xc0000081u

@@ -4,22 +4,9 @@
 #include "hw/hw.h"
 #include <mach/insn.h>
 
-enum reg {
-    R_ID = 0x20,
-    R_TPR = 0x80,
-    R_EOI = 0xb0,
-    R_SVR = 0xf0,
-    R_ESR = 0x280,
-    R_ICR = 0x300,
-    R_ICR_HIGH = 0x310,
-    R_LVT_TIMER = 0x320,
-    R_LVT_LINT0 = 0x350,
-    R_LVT_LINT1 = 0x360,
-    R_LVT_ERROR = 0x370,
-    R_TIMER_INITIAL = 0x380,
-    R_TIMER_CURRENT = 0x390,
-    R_TIMER_DIVIDE = 0x3e0,
-};
+enum { R_ID = 0x20, R_TPR = 0x80, R_EOI = 0xb0, R_SVR = 0xf0, R_ICR = 0x300, R_ICR_HIGH = 0x310 };
+enum { R_LVT_TIMER = 0x320, R_LVT_LINT0 = 0x350, R_LVT_LINT1 = 0x360, R_LVT_ERROR = 0x370 };
+enum { R_TIMER_INITIAL = 0x380, R_TIMER_CURRENT = 0x390, R_TIMER_DIVIDE = 0x3e0 };
 #define LVT_MASKED       0x10000u
 #define LVT_NMI          0x400u
 #define TIMER_DEADLINE   0x40000u
@@ -32,8 +19,8 @@ enum reg {
 static volatile u32 *mmio; /* NULL: x2APIC */
 static u64 ticks_per_tsc;  /* timer ticks per TSC tick, 32.32 fixed point */
 
-static u32 lapic_read(enum reg r) { return mmio ? mmio[r / 4] : (u32)rdmsr(MSR_X2APIC + r / 16); }
-static void lapic_write(enum reg r, u32 v) {
+static u32 lapic_read(unsigned r) { return mmio ? mmio[r / 4] : (u32)rdmsr(MSR_X2APIC + r / 16); }
+static void lapic_write(unsigned r, u32 v) {
     if (mmio)
         mmio[r / 4] = v;
     else

@@ -42,7 +42,7 @@ static void pd_check(struct pd *pd) {
         assert(ec->pd == pd);
         ec_check(ec);
     }
-    space_check(pd);
+    sim_space_check(pd);
 }
 
 /* What a CPU's TLB holds is what the tables of its address space say, with no more rights, unless a flush is already asked for. */

@@ -57,6 +57,9 @@ void sim_users_dump(void);
 /* sim.c */
 void sim_replay_print(void);
 
+/* space_check.c: invariants of all nodes of pd against its tables. */
+void sim_space_check(struct pd *pd);
+
 /* check.c: false if another CPU than self is inside the kernel. */
 bool sim_check_now(const struct cpu *self);
 

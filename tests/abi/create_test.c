@@ -74,6 +74,25 @@ static void create_pd_delegates(void) {
 }
 static void create_pd_bad_cap(void) { owners(make_pd, PERM_PD_PD); }
 static void create_pd_bad_mem(void) { quota(make_pd); }
+/* Memory for the PD, none for its capabilities: there is no PD, and what it took comes back. */
+static void create_pd_bad_mem_delegation(void) {
+    u64 empty[2], one[2], after[2];
+    sel_t owner = sel_new(), s = sel_new();
+    CHECK_EQ(nova_create_pd(owner, SEL_PD, 0), NOVA_SUCCESS);
+    CHECK_EQ(nova_extension(EXT_KMEM_USAGE, owner, 0, empty), NOVA_SUCCESS);
+    CHECK_EQ(nova_create_pd(sel_new(), owner, 0), NOVA_SUCCESS);
+    CHECK_EQ(nova_extension(EXT_KMEM_USAGE, owner, 0, one), NOVA_SUCCESS);
+    CHECK_EQ(nova_extension(EXT_KMEM_LIMIT, owner, one[0] + (one[0] - empty[0]), NULL), NOVA_SUCCESS);
+    CHECK_EQ(nova_create_pd(s, owner, crd_obj(EVENTS(0), 6, 0x1f)), NOVA_BAD_MEM);
+    free_slot(s);
+    for (unsigned i = 0; i < 100; i++, pause_us(1000)) { /* a grace period */
+        CHECK_EQ(nova_extension(EXT_KMEM_USAGE, owner, 0, after), NOVA_SUCCESS);
+        if (after[0] == one[0])
+            break;
+    }
+    CHECK_EQ(after[0], one[0]);
+    CHECK_EQ(nova_create_pd(s, owner, 0), NOVA_SUCCESS);
+}
 /* A new PD has the permissions of the owner capability that was used. */
 static void create_pd_permissions(void) {
     sel_t s = sel_new(), owner = copy_new(SEL_PD, PERM_PD_PD | PERM_PD_SM);
@@ -270,6 +289,7 @@ const struct abi_case create_cases[] = {
     CASE(create_pd_delegates),
     CASE(create_pd_bad_cap),
     CASE(create_pd_bad_mem),
+    CASE(create_pd_bad_mem_delegation),
     CASE(create_pd_permissions),
     CASE(create_ec_success_local),
     CASE(create_ec_success_global),

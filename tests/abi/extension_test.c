@@ -34,6 +34,23 @@ static void kmem_limit_success(void) {
     CHECK_EQ(nova_extension(EXT_KMEM_USAGE, pd, 0, a), NOVA_SUCCESS);
     CHECK(a[0] <= 100000);
 }
+/* Nobody gets beyond a limit by making PDs of its own. */
+static void kmem_limit_children(void) {
+    u64 a[2], b[2];
+    sel_t pd = sel_new(), inner = sel_new(), innermost = sel_new();
+    CHECK_EQ(nova_create_pd(pd, SEL_PD, 0), NOVA_SUCCESS);
+    CHECK_EQ(nova_create_pd(inner, pd, 0), NOVA_SUCCESS);
+    CHECK_EQ(nova_create_pd(innermost, inner, 0), NOVA_SUCCESS);
+    CHECK_EQ(nova_create_sm(sel_new(), innermost, 0), NOVA_SUCCESS);
+    CHECK_EQ(nova_extension(EXT_KMEM_USAGE, pd, 0, a), NOVA_SUCCESS);
+    CHECK_EQ(nova_extension(EXT_KMEM_LIMIT, pd, a[0], NULL), NOVA_SUCCESS);
+    CHECK_EQ(nova_create_sm(sel_new(), innermost, 0), NOVA_BAD_MEM);
+    CHECK_EQ(nova_create_sm(sel_new(), inner, 0), NOVA_BAD_MEM);
+    CHECK_EQ(nova_extension(EXT_KMEM_USAGE, pd, 0, b), NOVA_SUCCESS);
+    CHECK_EQ(b[0], a[0]);
+    CHECK_EQ(nova_extension(EXT_KMEM_LIMIT, pd, 0, NULL), NOVA_SUCCESS);
+    CHECK_EQ(nova_create_sm(sel_new(), innermost, 0), NOVA_SUCCESS);
+}
 static void kmem_limit_bad_cap(void) {
     CHECK_EQ(nova_extension(EXT_KMEM_LIMIT, sel_new(), 1, NULL), NOVA_BAD_CAP);
     CHECK_EQ(nova_extension(EXT_KMEM_LIMIT, SEL_NEVER, 1, NULL), NOVA_BAD_CAP);
@@ -136,6 +153,7 @@ const struct abi_case extension_cases[] = {
     CASE(extension_bad_hyp),
     CASE(kmem_usage_success),
     CASE(kmem_limit_success),
+    CASE(kmem_limit_children),
     CASE(kmem_limit_bad_cap),
     CASE(kmem_free_success),
     CASE(klog_read_success),

@@ -121,6 +121,38 @@ static void revoke_over_quota(void) {
     CHECK_EQ(nova_revoke(crd_mem(RAM + 5, 0, 7), false), NOVA_SUCCESS);
 }
 
+/* No kernel memory at all for the halves of a node that has to be split: nothing has changed. */
+static void memory_exhaust(void) {
+    u64 status = NOVA_SUCCESS, to = (VA_DST >> 12) + RAM_PAGES;
+    while (status == NOVA_SUCCESS && !abi_failed())
+        status = nova_create_ec(sel_new(), SEL_PD, utcb_new(), abi_cpu[0], 0, EVENTS(0), false);
+    CHECK_EQ(status, NOVA_BAD_MEM);
+    do
+        status = nova_create_sm(sel_new(), SEL_PD, 0);
+    while (status == NOVA_SUCCESS && !abi_failed());
+    CHECK_EQ(status, NOVA_BAD_MEM);
+    while (grab(crd_mem(RAM, 0, 3), to, 0, crd_mem(to, 0, 3)) != ~0ul &&
+           !abi_failed()) /* nodes only: the tables are there */
+        CHECK(++to < (VA_DST >> 12) + 512);
+}
+static void revoke_bad_mem(void) {
+    u64 to = VA_DST >> 12, crd = crd_mem(to, RAM_ORDER, 7), status = NOVA_BAD_MEM;
+    CHECK_EQ(grab(crd_mem(RAM, RAM_ORDER, 3), to, 0, crd), crd_mem(to, RAM_ORDER, 3));
+    CHECK_EQ(grab(crd_mem(RAM, 0, 3), to + 511, 0, crd_mem(to + 511, 0, 7)), crd_mem(to + 511, 0, 3));
+    memory_exhaust();
+    CHECK_EQ(nova_revoke(crd_mem(to + 5, 0, 7), true), NOVA_BAD_MEM);
+    crd = crd_mem(to + 5, 0, 7);
+    CHECK_EQ(nova_lookup(&crd), NOVA_SUCCESS);
+    CHECK_EQ(crd, crd_mem(to, RAM_ORDER, 3));
+    CHECK(machine_probe(VA_DST + 5 * PAGE, true));
+    CHECK_EQ(nova_revoke(crd_obj(SCRATCH, SCRATCH_ORDER, 0x1f), true), NOVA_SUCCESS);
+    for (unsigned i = 0; i < 1000 && status == NOVA_BAD_MEM; i++, pause_us(1000)) /* a grace period */
+        status = nova_revoke(crd_mem(to + 5, 0, 7), true);
+    CHECK_EQ(status, NOVA_SUCCESS);
+    CHECK(!machine_probe(VA_DST + 5 * PAGE, true));
+    CHECK(machine_probe(VA_DST + 4 * PAGE, true));
+}
+
 /* Another CPU has used the page a moment ago: when revoke is back, it cannot any more. */
 static bool revoked, page_ok;
 static u64 late;
@@ -256,6 +288,7 @@ const struct abi_case revoke_cases[] = {
     CASE(revoke_memory_write),
     CASE(revoke_memory_part),
     CASE(revoke_over_quota),
+    CASE(revoke_bad_mem),
     CASE_CPUS(revoke_memory_other_cpu, 2),
     CASE_CPUS(revoke_against_delegate, 2),
     CASE_CPUS(revoke_object_in_use, 2),

@@ -1,5 +1,6 @@
 #include "arch/assert.h"
 #include "core/space_priv.h"
+#include "sim/internal.h"
 
 /* Meant for quiet moments: takes locks one at a time, so a running revoke or delegation would show half its work. */
 
@@ -40,7 +41,7 @@ static void node_check(const struct node *n) {
     }
 }
 
-void space_check(struct pd *pd) {
+void sim_space_check(struct pd *pd) {
     for (unsigned type = CRD_MEM; type <= CRD_OBJ; type++) {
         struct space *s = space_of(pd, type);
         struct node *n;
