@@ -4,6 +4,7 @@
 #include "kernel_fixture.h"
 
 #include "core/sm.h"
+#include "sim/internal.h"
 
 #define PDS  3u
 #define SELS 64u
@@ -90,7 +91,7 @@ static void table_compare(const struct ptab *t, u64 sel, const struct model_cap 
 
 static void compare_all(void) {
     for (unsigned p = 0; p < PDS; p++) {
-        space_check(pds[p]);
+        sim_space_check(pds[p]);
         for (u64 s = 0; s < SELS; s++) {
             const struct model_cap *m = &model[p][s];
             u64 crd = space_lookup(pds[p], crd_of(s, 0, 0));
@@ -281,7 +282,7 @@ static void revoke_part_of_a_large_page_splits(void **state) {
     assert_int_equal(space_lookup(c, crd_of(0x455, 0, 0)), crd_of(0x455, 0, 1));
     assert_true(ptab_lookup(&b->guest, 0x455, &pfn, &perm) && pfn == 0x100455 && perm == 5);
     assert_true(ptab_lookup(&b->guest, 0x454, &pfn, &perm) && pfn == 0x100454 && perm == 7);
-    space_check(a), space_check(b), space_check(c);
+    sim_space_check(a), sim_space_check(b), sim_space_check(c);
     revoke(a, crd_of(1ul << 18, 18, 0x1f), true);
     assert_null(a->mem.root);
     assert_null(b->mem.root);
@@ -300,9 +301,9 @@ static void revoke_straddler_without_the_mask(void **state) {
     revoke(a, crd_of(0x104, 2, 2), true);
     assert_int_equal(space_lookup(a, crd_of(0x104, 0, 0)), crd_of(0x104, 2, 5));
     assert_int_equal(CRD_PERM(space_lookup(b, crd_of(4, 0, 0))), 1);
-    space_check(a), space_check(b);
+    sim_space_check(a), sim_space_check(b);
     pd_drop(a);
-    space_check(b);
+    sim_space_check(b);
     assert_null(b->mem.root);
     pd_drop(b);
 }
@@ -340,10 +341,10 @@ static void self_delegation_with_g_makes_guest_memory(void **state) {
     assert_true(ptab_lookup(&a->host, 0x150, &pfn, &perm) && pfn == 0x850);
     (void)delegate(a, a, crd_of(0x180, 4, 7), 0x180ul << 12 | ITEM_G, crd_of(0, 31, 1)); /* fewer rights: as it is */
     assert_false(ptab_lookup(&a->guest, 0x180, &pfn, &perm));
-    space_check(a), space_check(b);
+    sim_space_check(a), sim_space_check(b);
     revoke(a, crd_of(0x140, 4, 7), true);
     assert_false(ptab_lookup(&a->guest, 0x14f, &pfn, &perm));
-    space_check(a), space_check(b);
+    sim_space_check(a), sim_space_check(b);
     pd_drop(a);
     pd_drop(b);
 }
@@ -380,13 +381,13 @@ static void nomem_leaves_whole_pieces(void **state) {
         enum space_result r =
             space_delegate(a, b, crd_of(0x200, 9, 7), 1 | ITEM_G | ITEM_D, crd_of(0x7000, 9, 7), &out, &p);
         failed = r == SPACE_NOMEM;
-        space_check(b);
+        sim_space_check(b);
         if (failed)
             finish(space_delegate(a, b, crd_of(0x200, 9, 7), 1 | ITEM_G | ITEM_D, crd_of(0x7000, 9, 7), &out, &p));
         p = (struct space_progress){0};
         r = space_revoke(a, crd_of(0x233, 0, 7), true, &p);
         failed |= r == SPACE_NOMEM;
-        space_check(a), space_check(b);
+        sim_space_check(a), sim_space_check(b);
         if (r == SPACE_NOMEM)
             finish(space_revoke(a, crd_of(0x233, 0, 7), true, &p));
         kmem_fail_at = 0;
