@@ -29,9 +29,16 @@ enum abi_ext {
     EXT_KMEM_FREE = 2,  /* root only -> RSI free kernel pages, RDX all kernel pages */
     EXT_KLOG_READ =
         3, /* root only: RSI position -> RSI next position, RDX bytes; text in the caller's UTCB data area */
-    EXT_GSI_CONFIG = 4, /* sel sm of a GSI, RSI bit 0: level, bit 1: active low */
-    EXT_EC_TIME = 5,    /* reserved for a later issue: BAD_HYP */
+    EXT_GSI_CONFIG = 4,   /* sel sm of a GSI, RSI bit 0: level, bit 1: active low */
+    EXT_CMDLINE_READ = 5, /* root only: the kernel's boot command line, as KLOG_READ */
+    EXT_COUNTERS = 6,     /* root only: sel CPU -> RDX words in the caller's UTCB data area (enum abi_counter) */
+    EXT_KMEM_ADD = 7,     /* root only: RSI memory CRD, by physical page as for H: RAM for the kernel's pool */
+    EXT_KMEM_TAKE = 8,    /* root only: RSI order of a block that the pool does not need -> RSI its CRD, for H */
 };
+
+/* Events of a CPU since boot. The first 16: hypercalls by number. */
+enum { CNT_EXCEPTION = 16, CNT_VMEXIT, CNT_INTERRUPT, CNT_IPI, CNT_TIMER, CNT_SCHEDULE, CNT_HELP, CNT_SHOOTDOWN };
+#define ABI_COUNTERS 24
 
 /* Capability permission bits, section 1. */
 enum { PERM_PD_PD = 1, PERM_PD_EC = 2, PERM_PD_SC = 4, PERM_PD_PT = 8, PERM_PD_SM = 16, PERM_PD_ALL = 31 };

@@ -117,6 +117,26 @@ static bool hip_make(void) {
 
 bool core_device(u64 addr, u16 *rid) { return acpi_device(boot->mcfg, boot->mcfg_count, addr, rid); }
 
+bool core_is_ram(u64 pfn, u64 pages) {
+    for (unsigned i = 0; i < boot->range_count; i++) {
+        const struct boot_range *r = &boot->ranges[i];
+        if ((r->type == HIP_MEM_RAM || r->type == HIP_MEM_KERNEL) && pfn << PAGE_SHIFT >= r->base &&
+            (pfn + pages) << PAGE_SHIFT <= r->base + r->size)
+            return !(pfn >> 40);
+    }
+    return false;
+}
+
+u32 core_cmdline_read(u64 *pos, char *buf, u32 size) {
+    u64 length = 0;
+    while (boot->cmdline[length])
+        length++;
+    u32 n = *pos < length ? (u32)min_u64(length - *pos, size) : 0;
+    memcpy(buf, boot->cmdline + (n ? *pos : 0), n);
+    *pos += n;
+    return n;
+}
+
 static void hip_seal(void) {
     u16 sum = 0;
     hip->checksum = 0;

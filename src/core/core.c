@@ -137,6 +137,7 @@ struct ec *core_resume(struct cpu *c) {
 }
 
 struct ec *core_syscall(struct cpu *c) {
+    cpu_count_event(c, c->ec->regs.rdi & 0xf);
     hypercall_run(c, c->ec);
     return core_resume(c);
 }
@@ -148,6 +149,7 @@ struct ec *core_exception(struct cpu *c, u64 fault_addr) {
         ec->fpu_used = 1;
         return core_resume(c);
     }
+    cpu_count_event(c, CNT_EXCEPTION);
     ec->fault_addr = fault_addr;
     ec->cont = CONT_EVENT;
     ec->event = (u8)ec->regs.vec;
@@ -156,6 +158,7 @@ struct ec *core_exception(struct cpu *c, u64 fault_addr) {
 }
 
 struct ec *core_vmexit(struct cpu *c, unsigned event) {
+    cpu_count_event(c, CNT_VMEXIT);
     c->ec->event = (u8)event;
     c->ec->cont = CONT_EVENT;
     ipc_event(c, event);
@@ -163,6 +166,7 @@ struct ec *core_vmexit(struct cpu *c, unsigned event) {
 }
 
 void core_ipi(struct cpu *c) {
+    cpu_count_event(c, CNT_IPI);
     rcu_idle_leave(c);
     if (atomic_load_acq(&c->hazard) & HZ_SHOOT)
         shoot_serve(c);
@@ -170,6 +174,7 @@ void core_ipi(struct cpu *c) {
 }
 
 void core_timer(struct cpu *c) {
+    cpu_count_event(c, CNT_TIMER);
     rcu_idle_leave(c);
     sched_timer(c);
 }

@@ -59,5 +59,9 @@ void core_ipi(struct cpu *c);
 void core_timer(struct cpu *c);
 /* Routing id of the PCI device whose configuration page is at this address. */
 must_check bool core_device(u64 addr, u16 *rid);
+/* All of [pfn, pfn + pages) is RAM of one kind: free at boot, or the kernel's. */
+must_check bool core_is_ram(u64 pfn, u64 pages);
+/* The kernel's boot command line from *pos on; advances *pos, returns the bytes. */
+u32 core_cmdline_read(u64 *pos, char *buf, u32 size);
 /* What runs next on this CPU: an EC with cont CONT_USER (thread or vCPU; its space, FPU and bases are loaded), or the idle EC (CONT_IDLE). */
 struct ec *core_resume(struct cpu *c);

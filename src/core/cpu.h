@@ -46,7 +46,11 @@ struct cpu {
     struct pd *reap;     /* dying PDs */
     u64 guest_flush_gen; /* arch/vcpu: generation of ASIDs on this CPU */
     u32 next_asid;
+    u64 counters[ABI_COUNTERS]; /* atomic, written by this CPU */
 };
 extern struct cpu *cpus[ABI_MAX_CPUS]; /* by logical number; NULL: not enabled */
 extern unsigned cpu_count;
 void cpu_hazard_set(struct cpu *c, u32 bits);
+static inline void cpu_count_event(struct cpu *c, unsigned counter) {
+    atomic_store_rlx(&c->counters[counter], c->counters[counter] + 1);
+}

@@ -62,6 +62,7 @@ void gsi_unmask(unsigned gsi) {
 void core_interrupt(struct cpu *c, unsigned gsi) {
     if (gsi >= gsi_count)
         return;
+    cpu_count_event(c, CNT_INTERRUPT);
     rcu_idle_leave(c);
     spin_lock(&gsis[gsi].lock);
     if (gsis[gsi].level)

@@ -9,21 +9,6 @@
 #include "core/pt.h"
 #include "core/sm.h"
 
-#define ARG_FLAGS(r) ((r)->rdi >> 4 & 0xf)
-
-/* The object behind a selector of ec's PD if it has that type and all of those permissions, else NULL. Valid for this kernel entry. */
-static inline struct kobj *lookup(const struct ec *ec, u64 sel, enum kobj_type type, unsigned perm) {
-    struct cap cap = objtab_lookup(&ec->pd->objtab, sel % ABI_SEL_COUNT);
-    return cap.obj && cap.obj->type == type && (cap.perm & perm) == perm ? cap.obj : NULL;
-}
-#define LOOKUP(ec, sel, TYPE, tag, perm)                                                                               \
-    ({                                                                                                                 \
-        struct kobj *o_ = lookup(ec, sel, TYPE, perm);                                                                 \
-        o_ ? container_of(o_, struct tag, obj) : NULL;                                                                 \
-    })
-
-static u64 arg_sel(const struct uregs *r) { return (r->rdi >> 8) % ABI_SEL_COUNT; }
-
 /* Gives the fresh object its first capability and drops the creator's reference. */
 static enum abi_status publish(struct ec *ec, struct kobj *obj, unsigned perm) {
     enum abi_status status = space_cap_create(ec->pd, arg_sel(&ec->regs), obj, perm);
@@ -226,47 +211,6 @@ static enum abi_status sys_assign_gsi(struct ec *ec) {
     return NOVA_SUCCESS;
 }
 
-/* Operations of our own (docs/abi.md, extensions). */
-static enum abi_status sys_extension(struct ec *ec) {
-    struct uregs *r = &ec->regs;
-    struct pd *pd;
-    struct sm *sm;
-    switch (ARG_FLAGS(r)) {
-    case EXT_KMEM_LIMIT:
-        pd = LOOKUP(ec, arg_sel(r), KOBJ_PD, pd, PERM_PD_ALL);
-        if (!pd)
-            return NOVA_BAD_CAP;
-        atomic_store_rlx(&pd->account.limit, r->rsi);
-        return NOVA_SUCCESS;
-    case EXT_KMEM_USAGE:
-        pd = LOOKUP(ec, arg_sel(r), KOBJ_PD, pd, 0);
-        if (!pd)
-            return NOVA_BAD_CAP;
-        r->rsi = atomic_load_rlx(&pd->account.used);
-        r->rdx = atomic_load_rlx(&pd->account.limit);
-        return NOVA_SUCCESS;
-    case EXT_KMEM_FREE:
-        if (!ec->pd->is_root)
-            return NOVA_BAD_CAP;
-        r->rsi = kmem_pages_available();
-        r->rdx = kmem_pages_total();
-        return NOVA_SUCCESS;
-    case EXT_KLOG_READ:
-        if (!ec->pd->is_root)
-            return NOVA_BAD_CAP;
-        r->rdx = klog_read(&r->rsi, (char *)ec->utcb->w, sizeof(ec->utcb->w));
-        return NOVA_SUCCESS;
-    case EXT_GSI_CONFIG:
-        sm = LOOKUP(ec, arg_sel(r), KOBJ_SM, sm, PERM_SM_DN);
-        if (!sm || sm->gsi < 0)
-            return NOVA_BAD_CAP;
-        gsi_configure((unsigned)sm->gsi, r->rsi & 1, r->rsi & 2);
-        return NOVA_SUCCESS;
-    default:
-        return NOVA_BAD_HYP;
-    }
-}
-
 static enum abi_status sys_ctrl(struct ec *ec, unsigned number) {
     struct uregs *r = &ec->regs;
     u64 sel = arg_sel(r);
@@ -334,7 +278,7 @@ void hypercall_run(struct cpu *c, struct ec *ec) {
         status = sys_assign_gsi(ec);
         break;
     default:
-        status = sys_extension(ec);
+        status = extension_run(ec);
     }
     if (likely(ec->cont == CONT_USER)) /* else blocked, or to be executed again */
         ec->regs.rdi = status;

@@ -1,11 +1,29 @@
 /* The hypercalls: arguments from the caller's registers, status back in RDI (ABI section 5). */
 #pragma once
-#include "arch/types.h"
+#include "core/ec.h"
+#include "core/pd.h"
 #include "core/status.h"
 struct cpu;
-struct ec;
 /* Executes ec's hypercall from its registers; ec == c->ec. With ec->cont CONT_SYSCALL afterwards it is executed again later. */
 void hypercall_run(struct cpu *c, struct ec *ec);
+
+/* Operations of our own, number in the flags (docs/abi.md, extensions). */
+enum abi_status extension_run(struct ec *ec);
+
+#define ARG_FLAGS(r) ((r)->rdi >> 4 & 0xf)
+
+/* The object behind a selector of ec's PD if it has that type and all of those permissions, else NULL. Valid for this kernel entry. */
+static inline struct kobj *lookup(const struct ec *ec, u64 sel, enum kobj_type type, unsigned perm) {
+    struct cap cap = objtab_lookup(&ec->pd->objtab, sel % ABI_SEL_COUNT);
+    return cap.obj && cap.obj->type == type && (cap.perm & perm) == perm ? cap.obj : NULL;
+}
+#define LOOKUP(ec, sel, TYPE, tag, perm)                                                                               \
+    ({                                                                                                                 \
+        struct kobj *o_ = lookup(ec, sel, TYPE, perm);                                                                 \
+        o_ ? container_of(o_, struct tag, obj) : NULL;                                                                 \
+    })
+
+static inline u64 arg_sel(const struct uregs *r) { return (r->rdi >> 8) % ABI_SEL_COUNT; }
 
 /* Interrupt semaphores (gsi.c). gsi < the count given to gsi_init. */
 must_check bool gsi_init(unsigned count);

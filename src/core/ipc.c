@@ -32,6 +32,7 @@ static void link_call(struct cpu *c, struct ec *ec, struct pt *pt, bool event) {
 
 /* The callee is busy: ec's SC runs whatever the callee's chain ends in; ec tries again when it is scheduled next. */
 static void help(struct cpu *c, struct ec *ec, struct ec *callee) {
+    cpu_count_event(c, CNT_HELP);
     ec_help_begin(ec, callee);
     sched_activate(c);
 }

@@ -4,9 +4,11 @@
 #include "arch/mem.h"
 
 /* Buddy allocator: blocks of 2^order pages, naturally aligned in physical memory. Each pool starts with its own
- * descriptor and a state byte per page: BLOCK_FREE | order at the first page of a free block, 0 elsewhere. */
-#define MAX_ORDER  10u
+ * descriptor and a state byte per page: BLOCK_FREE | order at the first page of a free block, BLOCK_GONE at each page that
+ * root has back, 0 elsewhere. */
+#define MAX_ORDER  KMEM_MAX_ORDER
 #define BLOCK_FREE 0x80u
+#define BLOCK_GONE 0x40u
 
 struct block { /* in the first bytes of a free block */
     struct block *next, *prev;
@@ -105,23 +107,40 @@ void kmem_init(void) {
     kernel_account = (struct account){0};
 }
 
-void kmem_add(paddr_t base, u64 bytes) {
-    u64 first = (base.v + PAGE_MASK) >> PAGE_SHIFT, end = (base.v + bytes) >> PAGE_SHIFT;
-    if (end <= first)
-        return;
-    u64 head = (sizeof(struct pool) + (end - first) + PAGE_MASK) >> PAGE_SHIFT;
-    if (end - first <= head)
-        return;
-    struct pool *p = arch_phys_ptr(PADDR(first << PAGE_SHIFT));
+static u64 pool_head(u64 pages) { return (sizeof(struct pool) + pages + PAGE_MASK) >> PAGE_SHIFT; }
+
+bool kmem_fits(u64 pfn, u64 pages) {
+    spin_lock(&kmem_lock);
+    bool known = pool_of(pfn + pages - 1);
+    spin_unlock(&kmem_lock);
+    return known || pages > pool_head(pages);
+}
+
+/* kmem_lock held. The pool of a range that is not handed out now, made if it is new; NULL: the range is in use. */
+static struct pool *pool_make(u64 first, u64 end) {
+    u64 head = pool_head(end - first);
+    struct pool *p = pool_of(end - 1);
+    for (u64 pfn = first; p && pfn < end; pfn++)
+        if (pfn < p->first || p->state[pfn - p->first] != BLOCK_GONE)
+            return NULL;
+    if (p)
+        memset(p->state + (first - p->first), 0, end - first);
+    if (p || end - first <= head)
+        return p;
+    p = arch_phys_ptr(PADDR(first << PAGE_SHIFT));
     arch_mem_unpoison(p, head << PAGE_SHIFT);
     memset(p, 0, head << PAGE_SHIFT);
-    p->first = first + head;
-    p->end = end;
+    *p = (struct pool){.next = pools, .first = first + head, .end = end};
+    return pools = p;
+}
+
+bool kmem_add(paddr_t base, u64 bytes) {
+    u64 pfn = (base.v + PAGE_MASK) >> PAGE_SHIFT, end = (base.v + bytes) >> PAGE_SHIFT;
     spin_lock(&kmem_lock);
-    p->next = pools;
-    pools = p;
-    pages_total += end - p->first;
-    for (u64 pfn = p->first; pfn < end;) {
+    struct pool *p = pfn < end ? pool_make(pfn, end) : NULL;
+    pfn = p ? max_u64(pfn, p->first) : end;
+    pages_total += end - pfn;
+    while (pfn < end) {
         unsigned order = 0;
         while (order < MAX_ORDER && !(pfn & (1ul << order)) && pfn + (2ul << order) <= end)
             order++;
@@ -129,6 +148,7 @@ void kmem_add(paddr_t base, u64 bytes) {
         pfn += 1ul << order;
     }
     spin_unlock(&kmem_lock);
+    return p;
 }
 
 static void *pages_take(unsigned order) {
@@ -158,6 +178,16 @@ static void *pages_take(unsigned order) {
 static void pages_give(void *block, unsigned order) {
     spin_lock(&kmem_lock);
     block_release(arch_ptr_phys(block).v >> PAGE_SHIFT, order);
+    spin_unlock(&kmem_lock);
+}
+
+void kmem_forget(void *pages, unsigned order) {
+    u64 pfn = arch_ptr_phys(pages).v >> PAGE_SHIFT;
+    account_refund(&kernel_account, PAGE_SIZE << order);
+    spin_lock(&kmem_lock);
+    struct pool *p = pool_of(pfn);
+    memset(p->state + (pfn - p->first), BLOCK_GONE, 1ul << order);
+    pages_total -= 1ul << order;
     spin_unlock(&kmem_lock);
 }
 

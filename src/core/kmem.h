@@ -14,8 +14,13 @@ struct account {
 };
 
 void kmem_init(void);
-/* Hands a naturally usable range of page frames (direct map) to the pool. */
-void kmem_add(paddr_t base, u64 bytes);
+/* Is the range of page frames large enough for its bookkeeping, or needs none? */
+bool kmem_fits(u64 pfn, u64 pages);
+/* Hands a range of RAM (direct map) to the pool; the first pages of a new range hold its bookkeeping. False: it is the pool's already. */
+bool kmem_add(paddr_t base, u64 bytes);
+#define KMEM_MAX_ORDER 10u
+/* An allocated block of kernel_account's leaves the pool until kmem_add brings it back. */
+void kmem_forget(void *pages, unsigned order);
 /* 2^order contiguous, naturally aligned, zeroed pages charged to `a` (never NULL account: the kernel's own is kernel_account). */
 must_check void *kmem_pages_alloc(struct account *a, unsigned order);
 void kmem_pages_free(struct account *a, void *pages, unsigned order);

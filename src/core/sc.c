@@ -129,6 +129,7 @@ static void sc_retire(struct sc *sc) {
 }
 
 static void pick(struct cpu *c) {
+    cpu_count_event(c, CNT_SCHEDULE);
     struct sched *s = &c->sched;
     for (;;) {
         unsigned prio = s->bitmap[1]   ? 127 - (unsigned)__builtin_clzl(s->bitmap[1])

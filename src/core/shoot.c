@@ -28,6 +28,7 @@ void shoot_down(struct pd *pd, unsigned tables) {
     struct cpu *self = arch_cpu_self();
     bool host = tables & NODE_HOST, guest = tables & NODE_GUEST;
     u64 want[ABI_MAX_CPUS] = {0};
+    cpu_count_event(self, CNT_SHOOTDOWN);
     if (host)
         atomic_fetch_add(&pd->host_gen, 1);
     if (guest)

@@ -32,6 +32,7 @@ typedef uint32_t u32;
 #define VA_UTCB   0x50000000ul
 #define VA_DST    0x60000000ul
 #define DST_ORDER 10u
+extern u64 abi_ram_page; /* frame behind VA_RAM; as much ordinary memory lies below */
 #define PAGE      0x1000ul
 #define PRIO_MAIN 64u
 

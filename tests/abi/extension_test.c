@@ -5,7 +5,7 @@ static struct thread child;
 static u64 r[4];
 
 static void extension_bad_hyp(void) {
-    for (unsigned op = EXT_EC_TIME; op < 16; op++)
+    for (unsigned op = EXT_KMEM_TAKE + 1; op < 16; op++)
         CHECK_EQ(nova_extension((enum abi_ext)op, SEL_PD, 0, NULL), NOVA_BAD_HYP);
 }
 static void kmem_usage_success(void) {
@@ -71,9 +71,87 @@ static void klog_read_success(void) {
     CHECK_EQ(nova_extension(EXT_KLOG_READ, 0, ~0ul, a), NOVA_SUCCESS);
     CHECK_EQ(a[1], 0);
 }
+static u64 kmem_total(u64 a[2]) {
+    CHECK_EQ(nova_extension(EXT_KMEM_FREE, 0, 0, a), NOVA_SUCCESS);
+    return a[1];
+}
+static void cmdline_read_success(void) {
+    u64 a[2], b[2];
+    CHECK_EQ(nova_extension(EXT_CMDLINE_READ, 0, 0, a), NOVA_SUCCESS);
+    CHECK(a[0] == a[1] && a[1] <= UTCB_WORDS * 8);
+    CHECK_EQ(nova_extension(EXT_CMDLINE_READ, 0, a[0], b), NOVA_SUCCESS);
+    CHECK(b[1] == 0 && b[0] == a[0]);
+    CHECK_EQ(nova_extension(EXT_CMDLINE_READ, 0, ~0ul, b), NOVA_SUCCESS);
+    CHECK(b[1] == 0 && b[0] == ~0ul);
+}
+static u64 counter(u64 cpu, unsigned which) {
+    u64 a[2] = {0, 0};
+    CHECK_EQ(nova_extension(EXT_COUNTERS, cpu, 0, a), NOVA_SUCCESS);
+    CHECK_EQ(a[1], ABI_COUNTERS);
+    return utcb_get(&abi_main_thread, which);
+}
+ENTRY(child_faults) {
+    (void)rdi;
+    machine_undefined();
+}
+static void counters_success(void) {
+    u64 before = counter(abi_cpu[0], HC_PT_CTRL), after;
+    for (unsigned i = 0; i < 5; i++)
+        CHECK_EQ(nova_pt_ctrl(SEL_GRAB, 0), NOVA_SUCCESS);
+    after = counter(abi_cpu[0], HC_PT_CTRL);
+    CHECK_EQ(after - before, 5);
+    before = counter(abi_cpu[0], CNT_EXCEPTION);
+    abi_expect_events = true;
+    thread_start(&child, 0, PRIO_MAIN + 1, IP(child_faults), 0);
+    after = counter(abi_cpu[0], CNT_EXCEPTION);
+    CHECK_EQ(after - before, 1);
+}
+static void counters_bad_cpu(void) {
+    CHECK_EQ(nova_extension(EXT_COUNTERS, 64, 0, NULL), NOVA_BAD_CPU);
+    CHECK_EQ(nova_extension(EXT_COUNTERS, ~0ul, 0, NULL), NOVA_BAD_CPU);
+}
+/* RAM becomes kernel memory: everybody loses it; and comes back, wiped. */
+static void kmem_add_take_success(void) {
+    u64 a[2], page = abi_ram_page - RAM_PAGES, dst = crd_mem(VA_DST >> 12, RAM_ORDER, 7),
+              range = crd_mem(page, RAM_ORDER, 7);
+    CHECK_EQ(grab(range, VA_DST >> 12, ITEM_H, dst), dst);
+    mem_write64((void *)VA_DST, 0x5ec2e7);
+    u64 total = kmem_total(a);
+    CHECK_EQ(nova_extension(EXT_KMEM_ADD, 0, range, NULL), NOVA_SUCCESS);
+    abi_expect_events = true;
+    CHECK(!machine_probe(VA_DST, false));
+    u64 more = kmem_total(a);
+    CHECK(more > total && more <= total + RAM_PAGES);
+    (void)grab(range, VA_DST >> 12, ITEM_H, dst);
+    CHECK_EQ(perms_of(CRD_MEM, VA_DST >> 12), 0);
+    CHECK_EQ(nova_extension(EXT_KMEM_TAKE, 0, 3, a), NOVA_SUCCESS);
+    u64 taken = a[0];
+    CHECK_EQ(taken & 0xfff, crd_mem(0, 3, 7));
+    CHECK_EQ(kmem_total(a), more - 8);
+    CHECK_EQ(grab(taken, VA_DST >> 12, ITEM_H, crd_mem(VA_DST >> 12, 3, 7)), crd_mem(VA_DST >> 12, 3, 7));
+    for (u64 at = 0; at < 8 * PAGE; at += 8)
+        if (mem_read64((void *)(VA_DST + at)))
+            CHECK(!"wiped");
+    mem_write64((void *)VA_DST, 1);
+    CHECK_EQ(nova_extension(EXT_KMEM_ADD, 0, taken, NULL), NOVA_SUCCESS);
+    CHECK_EQ(nova_extension(EXT_KMEM_ADD, 0, taken, NULL), NOVA_BAD_PAR); /* is the kernel's already */
+    CHECK_EQ(kmem_total(a), more);
+}
+static void kmem_add_bad_par(void) {
+    CHECK_EQ(nova_extension(EXT_KMEM_ADD, 0, crd_obj(SEL_PD, 0, 0x1f), NULL), NOVA_BAD_PAR);
+    CHECK_EQ(nova_extension(EXT_KMEM_ADD, 0, crd_mem(abi_ram_page, 0, 7), NULL),
+             NOVA_BAD_PAR); /* one page: no room for itself */
+    CHECK_EQ(nova_extension(EXT_KMEM_ADD, 0, crd_mem(0xfee00, 1, 7), NULL), NOVA_BAD_PAR); /* no RAM */
+    CHECK_EQ(nova_extension(EXT_KMEM_ADD, 0, crd_mem(0, 31, 7), NULL), NOVA_BAD_PAR);
+    CHECK_EQ(nova_extension(EXT_KMEM_ADD, 0, crd_mem(0xffffffffffffe, 1, 7), NULL), NOVA_BAD_PAR);
+    CHECK_EQ(nova_extension(EXT_KMEM_TAKE, 0, 11, NULL), NOVA_BAD_PAR);
+}
 ENTRY(child_asks) {
     (void)rdi;
     u64 a[2];
+    r[2] = 0;
+    for (unsigned op = EXT_CMDLINE_READ; op <= EXT_KMEM_TAKE; op++)
+        r[2] += nova_extension((enum abi_ext)op, 0, 1, a) == NOVA_BAD_CAP;
     r[0] = nova_extension(EXT_KMEM_FREE, 0, 0, a);
     r[1] = nova_extension(EXT_KLOG_READ, 0, 0, a);
     wake_up(HS_READY);
@@ -85,6 +163,7 @@ static void extension_bad_cap_not_root(void) {
     wait_for(EVENTS(0) + HS_READY);
     CHECK_EQ(r[0], NOVA_BAD_CAP);
     CHECK_EQ(r[1], NOVA_BAD_CAP);
+    CHECK_EQ(r[2], 4);
 }
 static void gsi_config_success(void) {
     sel_t s = sel_new();
@@ -150,15 +229,8 @@ static void any_arguments(void) {
 }
 
 const struct abi_case extension_cases[] = {
-    CASE(extension_bad_hyp),
-    CASE(kmem_usage_success),
-    CASE(kmem_limit_success),
-    CASE(kmem_limit_children),
-    CASE(kmem_limit_bad_cap),
-    CASE(kmem_free_success),
-    CASE(klog_read_success),
-    CASE(extension_bad_cap_not_root),
-    CASE(gsi_config_success),
-    CASE(any_arguments),
-    {0},
+    CASE(extension_bad_hyp),          CASE(kmem_usage_success), CASE(kmem_limit_success),    CASE(kmem_limit_children),
+    CASE(kmem_limit_bad_cap),         CASE(kmem_free_success),  CASE(klog_read_success),     CASE(cmdline_read_success),
+    CASE(counters_success),           CASE(counters_bad_cpu),   CASE(kmem_add_take_success), CASE(kmem_add_bad_par),
+    CASE(extension_bad_cap_not_root), CASE(gsi_config_success), CASE(any_arguments),         {0},
 };

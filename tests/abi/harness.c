@@ -8,7 +8,7 @@
 #define SEL_GIVER(k)    (0x50ul + (k))
 
 unsigned abi_cpus;
-u64 abi_boot_cpu, abi_boot_rsp;
+u64 abi_boot_cpu, abi_boot_rsp, abi_ram_page;
 u32 abi_cpu[ABI_CPUS_MAX];
 struct thread abi_main_thread = {.ec = SEL_EC, .sc = SEL_SC, .pd = SEL_PD, .utcb = ABI_ROOT_UTCB};
 unsigned abi_events_seen;
@@ -245,7 +245,7 @@ static void harness_setup(void) {
     portal_make(SEL_GRAB, &grabber, 0, IP(grab_portal), 0);
     machine_init();
     random_state = machine_seed();
-    u64 ram = ram_find();
+    u64 ram = abi_ram_page = ram_find();
     CHECK(ram != 0);
     CHECK_EQ(grab(crd_mem(ram, RAM_ORDER, PERM_MEM_ALL), VA_RAM >> 12, ITEM_H,
                   crd_mem(VA_RAM >> 12, RAM_ORDER, PERM_MEM_ALL)),
