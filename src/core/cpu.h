@@ -40,8 +40,8 @@ struct cpu {
         struct rcu_head *next, **next_tail, *wait;
         u64 wait_epoch; /* callbacks in `wait` are ripe when this epoch has ended */
         u64 seen;       /* atomic: last epoch this CPU was quiescent in */
-        u32 count;
-        bool idle; /* atomic */
+        u32 count;      /* atomic: callbacks that have not run */
+        bool idle;      /* atomic */
     } rcu;
     struct pd *reap;     /* dying PDs */
     u64 guest_flush_gen; /* arch/vcpu: generation of ASIDs on this CPU */

@@ -128,15 +128,24 @@ static enum abi_status sys_create_sm(struct ec *ec, struct pd *owner) {
     return sm ? publish(ec, &sm->obj, PERM_SM_ALL) : NOVA_BAD_MEM;
 }
 
+/* Churn never outruns grace periods: what runs out of memory is executed again as long as something that has died is not freed yet. */
+static enum abi_status memory_awaited(struct cpu *c, struct ec *ec, enum abi_status status) {
+    if (likely(status != NOVA_BAD_MEM))
+        ec->rcu_target = 0;
+    else if (rcu_push(c, &ec->rcu_target))
+        ec->cont = CONT_SYSCALL;
+    return status;
+}
+
 /* The owner is held meanwhile: another CPU may revoke the last capability to it. */
-static enum abi_status sys_create(struct ec *ec, unsigned number) {
+static enum abi_status sys_create(struct cpu *c, struct ec *ec, unsigned number) {
     static const u8 right[] = {[HC_CREATE_PD] = PERM_PD_PD,
                                [HC_CREATE_EC] = PERM_PD_EC,
                                [HC_CREATE_SC] = PERM_PD_SC,
                                [HC_CREATE_PT] = PERM_PD_PT,
                                [HC_CREATE_SM] = PERM_PD_SM};
     if (ec->pending)
-        return create_pd_delegate(ec);
+        return memory_awaited(c, ec, create_pd_delegate(ec));
     struct cap cap = objtab_lookup(&ec->pd->objtab, ec->regs.rsi % ABI_SEL_COUNT);
     if (!cap.obj || cap.obj->type != KOBJ_PD || !(cap.perm & right[number]) || !kobj_tryget(cap.obj))
         return NOVA_BAD_CAP;
@@ -147,17 +156,17 @@ static enum abi_status sys_create(struct ec *ec, unsigned number) {
                              : number == HC_CREATE_PT ? sys_create_pt(ec, owner)
                                                       : sys_create_sm(ec, owner);
     kobj_put(&owner->obj);
-    return status;
+    return memory_awaited(c, ec, status);
 }
 
-static enum abi_status sys_revoke(struct ec *ec) {
+static enum abi_status sys_revoke(struct cpu *c, struct ec *ec) {
     enum space_result result = space_revoke(ec->pd, ec->regs.rsi, ARG_FLAGS(&ec->regs) & HF_REVOKE_SELF, &ec->progress);
     if (result == SPACE_AGAIN) {
         ec->cont = CONT_SYSCALL;
         return NOVA_SUCCESS;
     }
     ec->progress = (struct space_progress){0};
-    return result == SPACE_NOMEM ? NOVA_BAD_MEM : NOVA_SUCCESS;
+    return memory_awaited(c, ec, result == SPACE_NOMEM ? NOVA_BAD_MEM : NOVA_SUCCESS);
 }
 
 static enum abi_status sys_sm_ctrl(struct cpu *c, struct ec *ec) {
@@ -254,10 +263,10 @@ void hypercall_run(struct cpu *c, struct ec *ec) {
     case HC_CREATE_SC:
     case HC_CREATE_PT:
     case HC_CREATE_SM:
-        status = sys_create(ec, number);
+        status = sys_create(c, ec, number);
         break;
     case HC_REVOKE:
-        status = sys_revoke(ec);
+        status = sys_revoke(c, ec);
         break;
     case HC_LOOKUP:
         ec->regs.rsi = space_lookup(ec->pd, ec->regs.rsi);

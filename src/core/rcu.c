@@ -21,7 +21,8 @@ void rcu_call(struct rcu_head *h, void (*func)(struct rcu_head *)) {
         c->rcu.next_tail = &c->rcu.next;
     *c->rcu.next_tail = h;
     c->rcu.next_tail = &h->next;
-    if (++c->rcu.count % RCU_BATCH == 0 || cpu_count == 1)
+    atomic_store_rlx(&c->rcu.count, c->rcu.count + 1);
+    if (c->rcu.count % RCU_BATCH == 0 || cpu_count == 1)
         cpu_hazard_set(c, HZ_RCU);
 }
 
@@ -57,7 +58,7 @@ static void epoch_pass(struct cpu *c) {
     spin_lock(&rcu_lock);
     if (ended < epoch && !atomic_load_acq(&waiting)) {
         atomic_store_rel(&ended, epoch);
-        if (wanted > epoch)
+        while (!mask && wanted > epoch) /* one that waits for nobody is over at once */
             mask = epoch_begin(c);
         for (unsigned i = 0; i < cpu_count; i++)
             if (cpus[i] && cpus[i] != c && atomic_load_acq(&cpus[i]->rcu.wait_epoch))
@@ -69,6 +70,36 @@ static void epoch_pass(struct cpu *c) {
     kick(mask | ripe);
 }
 
+/* Objects die through several callbacks in a row: capability, EC, PD. */
+#define RCU_PUSH 6
+
+static bool any_pending(void) {
+    for (unsigned i = 0; i < cpu_count; i++)
+        if (cpus[i] && (atomic_load_rlx(&cpus[i]->rcu.count) || atomic_load_rlx(&cpus[i]->inbox)))
+            return true;
+    return false;
+}
+
+bool rcu_push(struct cpu *c, u64 *target) {
+    if (*target ? atomic_load_acq(&ended) >= *target : !any_pending()) {
+        *target = 0;
+        return false;
+    }
+    u64 mask = 0;
+    spin_lock(&rcu_lock);
+    if (!*target)
+        *target = epoch + RCU_PUSH;
+    wanted = max_u64(wanted, *target);
+    if (ended == epoch && epoch < *target)
+        mask = epoch_begin(NULL); /* we are in the middle of something */
+    spin_unlock(&rcu_lock);
+    kick(mask);
+    cpu_hazard_set(c, HZ_SCHED | HZ_RCU);
+    (void)arch_preempt_pending();
+    arch_cpu_relax();
+    return true;
+}
+
 static void callbacks_run(struct cpu *c) {
     struct rcu_head *list = c->rcu.wait;
     c->rcu.wait = NULL;
@@ -76,7 +107,7 @@ static void callbacks_run(struct cpu *c) {
     while (list) {
         struct rcu_head *h = list;
         list = h->next;
-        c->rcu.count--;
+        atomic_store_rlx(&c->rcu.count, c->rcu.count - 1);
         h->func(h);
     }
 }
@@ -92,7 +123,7 @@ void rcu_quiescent(struct cpu *c) {
     c->rcu.wait = c->rcu.next;
     c->rcu.next = NULL;
     atomic_store_rel(&c->rcu.wait_epoch, epoch + 1);
-    wanted = epoch + 1;
+    wanted = max_u64(wanted, epoch + 1);
     if (ended == epoch)
         mask = epoch_begin(c);
     spin_unlock(&rcu_lock);

@@ -194,13 +194,42 @@ static void death_aborts_callers(void **s) {
     scenario(death_root, 2, 150);
 }
 
+/* A small pool, a CPU that is always busy, and a family a round: grace periods keep up, no creation ever fails. */
+#define PRESSURE_ROUNDS 150
+static bool churn_over;
+static void busy(u64 rdi) {
+    (void)rdi;
+    while (!__atomic_load_n(&churn_over, __ATOMIC_RELAXED))
+        sim_step();
+    up(done);
+}
+static void pressure_root(u64 cpu) {
+    done = sem_make(0);
+    for (unsigned c = 0; c < 2; c++)
+        startup_make(c);
+    thread_start(!cpu, 10, busy);
+    sel_t family_at = sel_new() + 8, pd = family_at & ~7ul;
+    for (unsigned i = 0; i < PRESSURE_ROUNDS; i++) {
+        OK(nova_create_pd(pd, SEL_PD, 0));
+        for (unsigned k = 0; k < 4; k++)
+            OK(nova_create_ec(pd + 1 + k, pd, CHILD_VA + k * PAGE_SIZE, k % 2, 0, 0, false));
+        OK(nova_revoke(crd_obj(pd, 3, 0x1f), true));
+    }
+    __atomic_store_n(&churn_over, true, __ATOMIC_RELAXED);
+    down(done);
+    sim_done();
+}
+static void churn_never_outruns_grace_periods(void **s) {
+    (void)s;
+    const struct sim_options o = {.cpus = 2, .root = pressure_root, .pool = 512ul << 10, .check_every = 64};
+    assert_int_equal(sim_seeds(&o, 1, 40, SIM_OK), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(create_and_destroy_leaves_nothing),
-        cmocka_unit_test(many_process_starts),
-        cmocka_unit_test(every_allocation_may_fail),
-        cmocka_unit_test(delegation_may_fail),
-        cmocka_unit_test(death_aborts_callers),
+        cmocka_unit_test(create_and_destroy_leaves_nothing), cmocka_unit_test(many_process_starts),
+        cmocka_unit_test(every_allocation_may_fail),         cmocka_unit_test(delegation_may_fail),
+        cmocka_unit_test(churn_never_outruns_grace_periods), cmocka_unit_test(death_aborts_callers),
     };
     return cmocka_run_group_tests_name("sim pd", tests, NULL, NULL);
 }
