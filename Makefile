@@ -19,6 +19,8 @@ help:
 	@echo 'make check          format, tidy, unit and simulator tests under ASan and UBSan (under a minute once built)'
 	@echo 'make check-full     the same, longer and with more tools (20 minutes at most)'
 	@echo 'make check-hw       machine tests in QEMU; TEST=name for one of them, TEST=list to see them'
+	@echo 'make sim SCENARIO=call_test.helping_depth3 SEED=1    one scenario; TRACE=1 prints what happens, TRACE=html makes a page of it'
+	@echo '  CPUS=4; an unknown name lists what there is; abi and abi.CASE work too'
 	@echo 'make iso hw user guest sim    only a part: boot image, kernel, userland, guest image, simulator'
 	@echo 'make format         rewrite the sources in the house format'
 	@echo 'make baseline       the guest directly on QEMU, with its time to the shell'
@@ -79,6 +81,7 @@ $(B)/hw/novella32.elf: $(B)/hw/novella.elf
 
 # ---- kernel for the simulator: under ASan and UBSan (sim), and plain for long searches (sim-fast) -------------------
 SIM_SRC := $(wildcard src/core/*.c src/arch/*.c src/sim/*.c src/sim/*.S)
+$(B)/sim/src/sim/page.S.o $(B)/sim-fast/src/sim/page.S.o: $(wildcard src/sim/page/*)
 define sim_variant
 $(B)/$(1)/%.c.o: %.c | $$(NEED)
 	$$(call say,CC,"$$< ($(1))")
@@ -204,8 +207,14 @@ $(B)/sim-fast/abi: $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a $(ALL_SRC) $(wildca
 	$(call say,LINK,$@)
 	$(Q)gcc $(SIM_BASE) -O2 -no-pie $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a -o $@
 
+# `make sim`: all scenarios; with SCENARIO=name [SEED=n] [TRACE=1|html] [CPUS=n] that one.
+ifdef SCENARIO
+sim: | $(NEED)
+	@tools/sim-scenario $(B) '$(SCENARIO)'
+else
 sim: $(B)/sim/libnovella.a $(patsubst tests/%.c,$(B)/check/%,$(SIMT_SRC))
 	@tools/test-run $(patsubst tests/%.c,$(B)/check/%,$(SIMT_SRC))
+endif
 
 FORMATTED := $(wildcard src/*/*.[ch] src/*/inc/mach/*.h userland/*/*.[ch] userland/lib/*/*.[ch] tests/*/*.[ch])
 check-format: | $(NEED)

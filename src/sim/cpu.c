@@ -1,7 +1,7 @@
 /* The machine half of a simulated CPU: interrupts, idle, time, FPU, bases, panic, console. */
 #include "arch/fpu.h"
 #include "arch/assert.h"
-#include "sim/internal.h"
+#include "sim/trace.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,15 +26,19 @@ void sim_interrupts_deliver(struct cpu *c) {
     assert(m->locks_held == 0);
     if (sim_now >= m->deadline) {
         m->deadline = ~0ul;
+        TRACE(interrupt, c, -1);
         core_timer(c);
     }
     for (unsigned g = 0; g < ABI_MAX_GSIS; g++)
         if (m->irq[g / 64] >> (g % 64) & 1) {
             m->irq[g / 64] &= ~(1ul << (g % 64));
+            TRACE(interrupt, c, (int)g);
             core_interrupt(c, g);
         }
+    TRACE(interrupt_end, c);
     if (m->ipi) {
         m->ipi = false;
+        TRACE(ipi, c);
         core_ipi(c);
     }
 }
@@ -58,8 +62,10 @@ void arch_cpu_idle(void) {
         return;
     if (!sim_interrupt_pending(&c->mach)) {
         c->mach.state = SIM_CPU_IDLE;
+        TRACE(idle, c, true);
         sim_sched_wait(); /* only an interrupt ends this: a hazard without one would be a lost wake-up */
         c->mach.state = SIM_CPU_RUN;
+        TRACE(idle, c, false);
     }
     sim_interrupts_deliver(c);
 }
@@ -67,6 +73,7 @@ void arch_cpu_idle(void) {
 void arch_ipi_send(unsigned cpu) {
     sim_point();
     assert(cpu < sim_opt.cpus);
+    TRACE(ipi_send, cpu, sim_opt.no_ipi);
     if (sim_opt.no_ipi)
         return;
     sim_cpus[cpu].mach.ipi = true;
@@ -141,6 +148,7 @@ void arch_putc(char c) {
         log_size = sizeof(log_text) / 2;
     }
     log_text[log_size++] = c;
+    TRACE(char, c);
 }
 
 void sim_log(const char *fmt, ...) {

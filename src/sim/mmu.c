@@ -5,7 +5,7 @@
 #include "arch/ptab.h"
 #include "core/kmem.h"
 #include "core/pd.h"
-#include "sim/internal.h"
+#include "sim/trace.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +50,8 @@ void arch_mem_poison(void *p, size_t size) {
     __asan_poison_memory_region(p, size);
 #endif
     (void)VALGRIND_MAKE_MEM_NOACCESS(p, size);
-    sim_user_forget(p);
+    sim_user_forget((char *)p - 8); /* the allocator keeps an object's first word for itself */
+    TRACE(free, p, size);
 }
 
 void arch_mem_unpoison(void *p, size_t size) {
@@ -116,6 +117,7 @@ u64 sim_mmu_translate(struct cpu *c, u64 va, unsigned access, paddr_t *pa) {
 
 void arch_tlb_flush(void) {
     sim_point();
+    TRACE(flush, arch_cpu_self());
     sim_tlb_flush(&arch_cpu_self()->mach);
 }
 

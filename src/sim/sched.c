@@ -1,6 +1,6 @@
 /* Which simulated CPU goes on: seeded choice, virtual time, the trace hash. */
 #include "arch/assert.h"
-#include "sim/internal.h"
+#include "sim/trace.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -207,8 +207,10 @@ void spin_lock(struct spinlock *l) {
         assert(sim_running); /* outside a run nobody could free it */
         c->mach.state = SIM_CPU_LOCK;
         c->mach.wait_lock = l;
+        TRACE(lock, c, true);
         sim_sched_wait();
         c->mach.state = SIM_CPU_RUN;
+        TRACE(lock, c, false);
     }
     l->owner = c->id + 1;
     c->mach.locks_held++;
@@ -228,6 +230,7 @@ void spin_unlock(struct spinlock *l) {
         arch_panic("spin_unlock: not held by this CPU", __FILE__, __LINE__);
     l->owner = 0;
     s.self->mach.locks_held--;
+    TRACE(unlock, l);
     sim_sched_wake();
     sim_point();
 }

@@ -7,7 +7,7 @@
 #include "arch/vcpu.h"
 #include "core/kmem.h"
 #include "core/pd.h"
-#include "sim/internal.h"
+#include "sim/trace.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,6 +114,7 @@ static void cpu_main(u64 id) {
     boot_main(c);
     struct ec *ec = core_resume(c);
     for (;;) {
+        TRACE(exit, c, ec);
         assert(c->mach.locks_held == 0);
         switch (ec->kind) {
         case EC_IDLE:
@@ -137,7 +138,8 @@ static const char *const result_names[] = {"ok", "expectation failed", "kernel p
                                            "deadlock: no CPU can ever run again", "step budget used up: livelock?"};
 
 void sim_replay_print(void) {
-    fprintf(stderr, "replay: SEED=%lu CPUS=%u %s\n", sim_opt.seed, sim_opt.cpus, program_invocation_name);
+    fprintf(stderr, "replay: SEED=%lu CPUS=%u %s (TRACE=1 or TRACE=html shows what happens)\n", sim_opt.seed,
+            sim_opt.cpus, program_invocation_name);
 }
 
 enum sim_result sim_run(const struct sim_options *o) {
@@ -147,6 +149,7 @@ enum sim_result sim_run(const struct sim_options *o) {
     sim_opt.steps = o->steps ? o->steps : 50000000;
     assert(sim_opt.cpus <= ABI_MAX_CPUS && sim_opt.ram <= SIM_ARENA_SIZE && sim_opt.root);
     sim_sched_init();
+    sim_trace_begin();
     sim_on_host = false;
     for (unsigned i = 0; i < sim_opt.cpus; i++) {
         struct cpu *c = &sim_cpus[i];
@@ -169,6 +172,7 @@ enum sim_result sim_run(const struct sim_options *o) {
         o->end();
     if (r == SIM_OK && sim_failures)
         r = SIM_FAILED;
+    TRACE(end, result_names[r], r == SIM_OK);
     if (r != SIM_OK) {
         sim_log_dump();
         if (r == SIM_DEADLOCK || r == SIM_BUDGET)
@@ -223,10 +227,11 @@ unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum 
     unsigned bad = 0;
     mine.cpus = (unsigned)env_number("CPUS", o->cpus ? o->cpus : 4);
     mine.check_every = (unsigned)env_number("CHECK", o->check_every);
-    if (getenv("SEED")) {
-        first = env_number("SEED", 0);
+    sim_trace_seed = env_number("SEED", first);
+    if (getenv("SEED") || getenv("TRACE")) {
+        first = sim_trace_seed;
         count = 1;
-        mine.verbose = true;
+        mine.verbose = !getenv("TRACE"); /* it has the log's lines where they belong */
     } else {
         count = (unsigned)env_number("SEEDS", count);
     }
@@ -242,6 +247,7 @@ unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum 
 
 unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result) {
     unsigned n = 0;
+    sim_trace_seed = env_number("SEED", first);
     for (unsigned i = 0; i < count; i++)
         n += run_child(o, first + i, false) == (int)result;
     return n;

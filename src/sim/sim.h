@@ -65,6 +65,8 @@ _Noreturn void sim_done(void); /* ends the run; successful if no expectation fai
     })
 void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 b);
 void sim_log(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* into the run's log, shown when it fails */
+/* The name of the object behind a selector of the running PD, in traces. */
+void sim_name(u64 sel, const char *name);
 /* A step of user code: other CPUs, interrupts and preemption may happen here. */
 void sim_step(void);
 unsigned sim_cpu(void);

@@ -4,7 +4,7 @@
 #include "arch/insn.h"
 #include "arch/mem.h"
 #include "arch/svm_vmcb.h"
-#include "sim/internal.h"
+#include "sim/trace.h"
 #include <string.h>
 
 extern const char __executable_start[], end[]; /* linker: guest programs lie between them */
@@ -236,10 +236,12 @@ void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     assert(v && !(guest_vmcb_pa & PAGE_MASK) && sim_phys(PADDR(host_vmcb_pa)));
     v->exitinfo1 = v->exitinfo2 = v->exitintinfo = 0;
     sim_hash_mix(v->rip);
+    TRACE(guest, arch_cpu_self(), v->rip);
     v->exitcode = state_valid(v) ? guest_run(m, v, regs) : EXIT_INVALID;
     if (v->exitcode != EXIT_INVALID)
         v->eventinj &= ~SVM_EVENT_VALID;
     sim_hash_mix(v->exitcode);
+    TRACE(vmexit, arch_cpu_self(), v->rip, v->exitcode);
     m->fs_base = m->gs_base = 0xdead0000dead0000ul; /* what VMLOAD of the host state leaves is not any thread's */
     m->gif = false;
 }

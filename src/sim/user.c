@@ -5,7 +5,7 @@
  * treat RIP as on hardware: save it, show it in messages, change it. */
 #include "arch/assert.h"
 #include "core/pd.h"
-#include "sim/internal.h"
+#include "sim/trace.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -90,13 +90,16 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
         if (rip < (u64)__executable_start || rip >= (u64)etext) { /* nothing to execute there */
             ec->regs.vec = 14;
             ec->regs.err = 0x14;
+            TRACE(trap, c, SIM_TRAP_EXCEPTION, rip);
             return core_exception(c, rip);
         }
         f = fiber_start(ec);
     }
     sim_hash_mix(ec->regs.rdi);
+    TRACE(user, c, !f->token);
     m->active = f;
     sim_fiber_switch(m->kernel, f);
+    TRACE(trap, c, (enum sim_trap)m->trap, m->cr2);
     switch ((enum sim_trap)m->trap) {
     case SIM_TRAP_SYSCALL:
         sim_hash_mix(ec->regs.rdi);

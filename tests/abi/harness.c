@@ -396,6 +396,8 @@ _Noreturn void abi_main(u64 cpu) {
     u32 features = (u32)mem_read64((void *)(ABI_HIP_ADDR + offsetof(struct abi_hip, features)));
     for (unsigned g = 0; g < sizeof(groups) / sizeof(groups[0]); g++)
         for (const struct abi_case *c = groups[g]; c->name; c++) {
+            if (!machine_wants(c->name))
+                continue;
             if (c->cpus > abi_cpus) {
                 skip(c, ": needs more CPUs");
                 continue;

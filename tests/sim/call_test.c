@@ -84,6 +84,7 @@ static void helping_root(u64 cpu) {
     unsigned c = (unsigned)cpu;
     startup_make(c);
     done = sem_make(0), started = sem_make(0), go = sem_make(0);
+    sim_name(done, "done"), sim_name(started, "started"), sim_name(go, "go");
     void (*const f[3])(u64) = {server1, server2, server3};
     for (unsigned i = 0; i < 3; i++) {
         struct thread t = thread_make(c, false, 0);
@@ -122,6 +123,7 @@ static void inheritance_root(u64 cpu) {
     unsigned c = (unsigned)cpu;
     startup_make(c);
     done = sem_make(0), started = sem_make(0), go = sem_make(0);
+    sim_name(done, "done"), sim_name(started, "started"), sim_name(go, "go");
     struct thread t = thread_make(c, false, 0);
     pt[0] = portal_make(&t, server_slow, 0, sel_new());
     thread_start(c, 30, client_urgent);

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #define SEL_PD      32ul
@@ -105,6 +106,13 @@ static inline void ram_map(u64 my_utcb, unsigned order) {
     u64 to = RAM_VA >> PAGE_SHIFT;
     u64 got = grab(my_utcb, crd_mem(RAM_PFN, order, 7), to << 12 | ITEM_H, crd_mem(to, order, 7));
     sim_expect_eq(got, crd_mem(to, order, 7));
+}
+
+/* CASE=name in the environment: only that case (tools/sim-scenario). */
+__attribute__((constructor)) static void case_choose(void) {
+    const char *name = getenv("CASE");
+    if (name && *name)
+        cmocka_set_test_filter(name);
 }
 
 /* One CMocka case: the scenario under `seeds` seeds. */

@@ -28,6 +28,10 @@ unsigned machine_rounds(void) {
     const char *v = getenv("ROUNDS");
     return v && *v ? (unsigned)strtoul(v, NULL, 0) : 4;
 }
+bool machine_wants(const char *name) { /* CASE=name: only that one */
+    const char *v = getenv("CASE");
+    return !v || !*v || strcmp(v, name) == 0;
+}
 uint64_t machine_seed(void) { return (uint64_t)sim_choose(SIM_WORKLOAD, ~0u) << 32 | sim_choose(SIM_WORKLOAD, ~0u); }
 
 #define STACK_BASE 0x70000000ul
