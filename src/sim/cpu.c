@@ -61,6 +61,7 @@ void arch_cpu_idle(void) {
     if (__atomic_load_n(&c->hazard, __ATOMIC_RELAXED))
         return;
     if (!sim_interrupt_pending(&c->mach)) {
+        sim_stores_done(); /* a halted CPU keeps nothing to itself */
         c->mach.state = SIM_CPU_IDLE;
         TRACE(idle, c, true);
         sim_sched_wait(); /* only an interrupt ends this: a hazard without one would be a lost wake-up */
@@ -72,6 +73,7 @@ void arch_cpu_idle(void) {
 
 void arch_ipi_send(unsigned cpu) {
     sim_point();
+    sim_stores_done(); /* lapic_icr(): MFENCE before the MSR, or an uncached store read back (SDM vol 3 12.3, 9.2.2) */
     assert(cpu < sim_opt.cpus);
     TRACE(ipi_send, cpu, sim_opt.no_ipi);
     if (sim_opt.no_ipi)
@@ -98,13 +100,16 @@ void sim_irq(unsigned gsi) {
         line_deliver(gsi);
 }
 
+/* hw/ioapic.c takes a lock for these two. */
 void arch_irq_mask(unsigned gsi) {
     sim_point();
+    sim_stores_done();
     lines[gsi].masked = true;
 }
 
 void arch_irq_unmask(unsigned gsi) {
     sim_point();
+    sim_stores_done();
     lines[gsi].masked = false;
     if (lines[gsi].latched) {
         lines[gsi].latched = false;

@@ -53,7 +53,10 @@ static u64 *sim_msr(u32 msr) {
     }
 }
 u64 rdmsr(u32 msr) { return *sim_msr(msr); }
-void wrmsr(u32 msr, u64 v) { *sim_msr(msr) = v; }
+void wrmsr(u32 msr, u64 v) { /* serializing, those that there are: SDM vol 3 9.3, APM vol 2 7.6.4 */
+    sim_stores_done();
+    *sim_msr(msr) = v;
+}
 u64 rdtsc(void) { return sim_now; }
 
 u64 xgetbv(u32 reg) {
@@ -68,7 +71,10 @@ void xsetbv(u32 reg, u64 v) {
 
 u64 cr0_read(void) { return 0x80010033 | (arch_cpu_self()->mach.fpu_disabled ? 8 : 0); }
 u64 cr4_read(void) { return CR4_OSXSAVE | 0x6a0; }
-void cr4_write(u64 v) { (void)v; }
+void cr4_write(u64 v) {
+    sim_stores_done();
+    (void)v;
+}
 
 static u64 *debug_register(unsigned n) { return &dr[arch_cpu_self()->id][n]; }
 u64 dr0_read(void) { return *debug_register(0); }

@@ -1,6 +1,7 @@
 /* Between the simulator's own files. */
 #pragma once
 #include "core/core.h"
+#include <mach/storebuf.h>
 #include "sim/fiber.h"
 #include "sim/sim.h"
 
@@ -28,6 +29,13 @@ void sim_hash_mix(u64 v);
 _Noreturn void sim_stop(enum sim_result r);
 /* Host stack: starts the boot CPU's fiber and returns how the run ended. */
 enum sim_result sim_sched_run(void);
+
+/* storebuf.c, only with sim_opt.store_buffers. Memory is what the CPU that runs sees, between hide and show what all see; hide also
+ * lets stores out. stop: all of them, at the end of a run. */
+void sim_storebuf_start(void);
+void sim_storebuf_hide(void);
+void sim_storebuf_show(const struct cpu *c);
+void sim_storebuf_stop(void);
 
 /* cpu.c */
 bool sim_interrupt_pending(const struct mach_cpu *m);

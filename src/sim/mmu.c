@@ -117,6 +117,7 @@ u64 sim_mmu_translate(struct cpu *c, u64 va, unsigned access, paddr_t *pa) {
 
 void arch_tlb_flush(void) {
     sim_point();
+    sim_stores_done(); /* CR3 load */
     TRACE(flush, arch_cpu_self());
     sim_tlb_flush(&arch_cpu_self()->mach);
 }

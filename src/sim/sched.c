@@ -150,7 +150,11 @@ static struct cpu *pick(bool others) {
 static void go_on(bool others) {
     if (s.pct)
         pct_advance();
+    if (sim_storebuf)
+        sim_storebuf_hide();
     struct cpu *next = pick(others), *prev = s.self;
+    if (sim_storebuf)
+        sim_storebuf_show(next);
     refuel();
     if (s.steps > sim_opt.steps)
         sim_stop(SIM_BUDGET);
@@ -200,6 +204,7 @@ void arch_cpu_relax(void) {
 
 void spin_lock(struct spinlock *l) {
     sim_point();
+    sim_stores_done();
     struct cpu *c = s.self;
     if (l->owner == c->id + 1)
         arch_panic("spin_lock: held by this CPU already", __FILE__, __LINE__);
@@ -218,6 +223,7 @@ void spin_lock(struct spinlock *l) {
 
 bool spin_trylock(struct spinlock *l) {
     sim_point();
+    sim_stores_done();
     if (l->owner)
         return false;
     l->owner = s.self->id + 1;
@@ -228,6 +234,7 @@ bool spin_trylock(struct spinlock *l) {
 void spin_unlock(struct spinlock *l) {
     if (l->owner != s.self->id + 1)
         arch_panic("spin_unlock: not held by this CPU", __FILE__, __LINE__);
+    sim_store_delayed(&l->owner, sizeof(l->owner)); /* a plain store on hardware */
     l->owner = 0;
     s.self->mach.locks_held--;
     TRACE(unlock, l);
@@ -250,10 +257,13 @@ void sim_sched_init(void) {
     s.allotted = sim_fuel = 0;
     if (s.pct)
         pct_window();
+    if (sim_opt.store_buffers)
+        sim_storebuf_start();
 }
 
 void sim_stop(enum sim_result r) {
     s.result = r;
+    sim_storebuf_stop();
     sim_running = false;
     sim_fuel = INT64_MAX;
     sim_fiber_switch(s.self->mach.active, &sim_main_fiber);

@@ -138,8 +138,8 @@ static const char *const result_names[] = {"ok", "expectation failed", "kernel p
                                            "deadlock: no CPU can ever run again", "step budget used up: livelock?"};
 
 void sim_replay_print(void) {
-    fprintf(stderr, "replay: SEED=%lu CPUS=%u %s (TRACE=1 or TRACE=html shows what happens)\n", sim_opt.seed,
-            sim_opt.cpus, program_invocation_name);
+    fprintf(stderr, "replay: SEED=%lu CPUS=%u STOREBUF=%d %s (TRACE=1 or TRACE=html shows what happens)\n", sim_opt.seed,
+            sim_opt.cpus, sim_opt.store_buffers, program_invocation_name);
 }
 
 enum sim_result sim_run(const struct sim_options *o) {
@@ -227,6 +227,7 @@ unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum 
     unsigned bad = 0;
     mine.cpus = (unsigned)env_number("CPUS", o->cpus ? o->cpus : 4);
     mine.check_every = (unsigned)env_number("CHECK", o->check_every);
+    mine.store_buffers = env_number("STOREBUF", o->store_buffers);
     sim_trace_seed = env_number("SEED", first);
     if (getenv("SEED") || getenv("TRACE")) {
         first = sim_trace_seed;

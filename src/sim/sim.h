@@ -36,6 +36,7 @@ struct sim_options {
     bool no_iommu;        /* machine without VT-d */
     bool no_flush;        /* mutant: TLB flushes do nothing, to prove that the model notices */
     bool no_ipi;          /* mutant: IPIs are lost */
+    bool store_buffers;   /* x86-TSO instead of sequential consistency */
     bool verbose;         /* kernel log to stdout as it comes */
     void (*end)(void);    /* on the host stack after the run: asserts over kernel state */
 };
@@ -44,7 +45,8 @@ enum sim_result { SIM_OK, SIM_FAILED /* sim_expect */, SIM_PANIC, SIM_DEADLOCK, 
 /* One run in this process; only one per process (see sim_seeds). What went wrong has been printed with the replay command. */
 enum sim_result sim_run(const struct sim_options *o);
 /* Runs o with seeds first..first+count-1, each in a child process. Returns how many did not end as `expected` wants; prints the
- * seeds of those. Environment SEED=k runs just that one (verbose), SEEDS=n replaces count, CPUS=n the CPUs, CHECK=n check_every. */
+ * seeds of those. Environment SEED=k runs just that one (verbose), SEEDS=n replaces count, CPUS=n the CPUs, CHECK=n check_every, STOREBUF=0/1
+ * store_buffers. */
 unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum sim_result expected);
 /* How many of the runs end with `result`; silent. For mutants: some interleaving must find it. */
 unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result);

@@ -235,6 +235,7 @@ void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     assert(m->efer & EFER_SVME && m->vm_hsave && !(m->vm_hsave & PAGE_MASK) && !m->gif && m->locks_held == 0);
     assert(v && !(guest_vmcb_pa & PAGE_MASK) && sim_phys(PADDR(host_vmcb_pa)));
     v->exitinfo1 = v->exitinfo2 = v->exitintinfo = 0;
+    sim_stores_done(); /* as sim_user_run */
     sim_hash_mix(v->rip);
     TRACE(guest, arch_cpu_self(), v->rip);
     v->exitcode = state_valid(v) ? guest_run(m, v, regs) : EXIT_INVALID;

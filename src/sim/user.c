@@ -79,6 +79,7 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
     assert(ec == c->ec && c->space == ec->pd && m->locks_held == 0);
     static unsigned exits;
     sim_point();
+    sim_stores_done(); /* SYSRET does not, but a program's own stores are not delayed: they would overtake the kernel's */
     if (sim_interrupt_pending(m)) {
         sim_interrupts_deliver(c);
         return core_resume(c);

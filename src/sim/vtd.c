@@ -104,12 +104,14 @@ u64 mmio_read64(u64 pa) { return reg_read(pa); }
 
 void mmio_write32(u64 pa, u64 v) {
     sim_point();
+    sim_stores_done(); /* uncached: behind all earlier stores */
     assert(pa == SIM_VTD_BASE + GCMD);
     command((u32)v);
 }
 
 void mmio_write64(u64 pa, u64 v) {
     sim_point();
+    sim_stores_done();
     switch (pa - SIM_VTD_BASE) {
     case RTADDR:
         assert(!(v & PAGE_MASK));
