@@ -227,7 +227,7 @@ tidy: $(B)/hw/novella.elf
 	@tools/tidy $(B)
 
 check: check-format tidy $(TEST_BIN) $(ABI_SIM)
-	@tools/test-run $(TEST_BIN) $(ABI_SIM)
+	@tools/test-run $(TEST_BIN) $(ABI_SIM) $(if $(ABI_SIM),"@env STOREBUF=1 SEEDS=20 $(ABI_SIM)")
 check-full: check $(TEST_FAST) $(if $(ABI_SIM),$(B)/sim-fast/abi) user hw
 	@tools/check-full $(B) $(TEST_FAST)
 check-hw: $(B)/novella.iso

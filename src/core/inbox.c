@@ -34,7 +34,7 @@ void inbox_drain(struct cpu *c) {
         struct inbox_item *i = fifo;
         fifo = i->next;
         u8 kind = i->kind;
-        atomic_store_rel(&i->queued, 0); /* from here on it may be posted again */
+        (void)atomic_xchg(&i->queued, 0); /* before we look what there is to do: it may be posted again from here on */
         switch (kind) {
         case INBOX_EC_WAKE:
             ec_woken(c, container_of(i, struct ec, wake));

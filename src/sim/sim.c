@@ -138,8 +138,8 @@ static const char *const result_names[] = {"ok", "expectation failed", "kernel p
                                            "deadlock: no CPU can ever run again", "step budget used up: livelock?"};
 
 void sim_replay_print(void) {
-    fprintf(stderr, "replay: SEED=%lu CPUS=%u STOREBUF=%d %s (TRACE=1 or TRACE=html shows what happens)\n", sim_opt.seed,
-            sim_opt.cpus, sim_opt.store_buffers, program_invocation_name);
+    fprintf(stderr, "replay: SEED=%lu CPUS=%u STOREBUF=%d %s (TRACE=1 or TRACE=html shows what happens)\n",
+            sim_opt.seed, sim_opt.cpus, sim_opt.store_buffers, program_invocation_name);
 }
 
 enum sim_result sim_run(const struct sim_options *o) {
