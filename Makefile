@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help run iso guest user hw sim check check-full check-hw check-format format tidy tests baseline clean distclean
+.PHONY: help run iso guest user hw sim mutants coverage check check-full check-hw check-format format tidy tests baseline clean distclean
 .DEFAULT_GOAL := help
 
 NEED := $(B)/.need
@@ -22,6 +22,7 @@ help:
 	@echo 'make sim SCENARIO=call_test.helping_depth3 SEED=1    one scenario; TRACE=1 prints what happens, TRACE=html makes a page of it'
 	@echo '  CPUS=4; an unknown name lists what there is; abi and abi.CASE work too'
 	@echo 'make iso hw user guest sim    only a part: boot image, kernel, userland, guest image, simulator'
+	@echo 'make mutants       faults in the kernel that some test must find; N=400 SEED=1 ONLY=regex DIR=path'
 	@echo 'make format         rewrite the sources in the house format'
 	@echo 'make baseline       the guest directly on QEMU, with its time to the shell'
 	@echo 'make clean          remove what was built; distclean: also what was downloaded'
@@ -215,6 +216,30 @@ else
 sim: $(B)/sim/libnovella.a $(patsubst tests/%.c,$(B)/check/%,$(SIMT_SRC))
 	@tools/test-run $(patsubst tests/%.c,$(B)/check/%,$(SIMT_SRC))
 endif
+
+# ---- coverage, and proof that the tests can fail ----------------------------------------------------------------------
+COV_FLAGS := -O0 --coverage
+COV_LINK  := -Wl,--wrap=_exit tests/coverage/exit.c
+$(eval $(call sim_variant,cov,$(COV_FLAGS)))
+$(eval $(call test_variant,check-cov,cov,$(COV_FLAGS) $(COV_LINK)))
+$(B)/check-cov/sim/abi: $(ABI_SIM_SRC) $(B)/cov/libnovella.a $(ALL_SRC) $(wildcard tests/abi/*/*.h)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)gcc $(SIM_BASE) $(COV_FLAGS) $(COV_LINK) -no-pie $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/cov/libnovella.a -o $@
+TEST_COV := $(patsubst tests/%.c,$(B)/check-cov/%,$(UNIT_SRC) $(SIMT_SRC)) $(if $(ABI_SIM),$(B)/check-cov/sim/abi)
+
+# Flags and sources as the rules above have them, for tools/mutants.
+export MUT_SIM = $(SIM_BASE)
+export MUT_SAN = $(SIM_SAN)
+export MUT_HOST = $(HOST_FLAGS)
+export MUT_LINKED = $(LINKED_INC)
+export MUT_ABI_INC = $(ABI_SIM_INC)
+export MUT_LIB = $(SIM_SRC)
+export MUT_TESTS = $(UNIT_SRC) $(SIMT_SRC)
+export MUT_ABI = $(if $(ABI_SIM),$(ABI_SIM_SRC))
+export MUT_COV = $(B)/check-cov
+mutants: $(TEST_COV) $(B)/third/libzydis.a
+	@nice tools/mutants $(B) $(foreach v,DIR N SEED ONLY KIND JOBS,$(if $($(v)),"$(v)=$($(v))"))
 
 FORMATTED := $(wildcard src/*/*.[ch] src/*/inc/mach/*.h userland/*/*.[ch] userland/lib/*/*.[ch] tests/*/*.[ch])
 check-format: | $(NEED)
