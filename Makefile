@@ -23,6 +23,7 @@ help:
 	@echo '  CPUS=4; an unknown name lists what there is; abi and abi.CASE work too'
 	@echo 'make iso hw user guest sim    only a part: boot image, kernel, userland, guest image, simulator'
 	@echo 'make mutants       faults in the kernel that some test must find; N=400 SEED=1 ONLY=regex DIR=path'
+	@echo 'make coverage      lines and branches of the kernel that the tests execute: build/coverage/index.html'
 	@echo 'make format         rewrite the sources in the house format'
 	@echo 'make baseline       the guest directly on QEMU, with its time to the shell'
 	@echo 'make clean          remove what was built; distclean: also what was downloaded'
@@ -240,6 +241,9 @@ export MUT_ABI = $(if $(ABI_SIM),$(ABI_SIM_SRC))
 export MUT_COV = $(B)/check-cov
 mutants: $(TEST_COV) $(B)/third/libzydis.a
 	@nice tools/mutants $(B) $(foreach v,DIR N SEED ONLY KIND JOBS,$(if $($(v)),"$(v)=$($(v))"))
+coverage: $(TEST_COV)
+	@tools/need gcovr:/usr/bin/gcovr:'make coverage'
+	@nice tools/coverage $(B) $(TEST_COV)
 
 FORMATTED := $(wildcard src/*/*.[ch] src/*/inc/mach/*.h userland/*/*.[ch] userland/lib/*/*.[ch] tests/*/*.[ch])
 check-format: | $(NEED)
