@@ -267,4 +267,4 @@ clean:
 distclean:
 	@rm -rf $(B)
 
--include $(shell find $(B)/hw $(B)/sim $(B)/sim-fast $(B)/user -name '*.d' 2>/dev/null)
+-include $(shell find $(B)/hw $(B)/sim $(B)/sim-fast $(B)/cov $(B)/user -name '*.d' 2>/dev/null)
