@@ -68,10 +68,10 @@ static enum abi_status sys_create_ec(struct ec *ec, struct pd *pd) {
     const struct uregs *r = &ec->regs;
     u64 utcb = r->rdx & ~PAGE_MASK;
     unsigned cpu = r->rdx & PAGE_MASK;
-    if (cpu >= cpu_count || !cpus[cpu])
-        return NOVA_BAD_CPU;
     if (utcb >= ABI_USER_END)
         return NOVA_BAD_PAR;
+    if (cpu >= cpu_count || !cpus[cpu])
+        return NOVA_BAD_CPU;
     if (slot_taken(ec))
         return NOVA_BAD_CAP;
     enum ec_kind kind = !utcb ? EC_VCPU : ARG_FLAGS(r) & HF_EC_GLOBAL ? EC_GLOBAL : EC_LOCAL;

@@ -305,7 +305,7 @@ void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
     if (likely(c->hops)) {
         c->hops--;
         c->ec = to;
-        if (unlikely(c->sc->dying))
+        if (unlikely(sc_dying(c->sc)))
             cpu_hazard_set(c, HZ_SCHED);
     } else {
         sched_activate(c); /* we were helping: the helper tries again, the caller has an SC of its own */

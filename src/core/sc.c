@@ -49,6 +49,8 @@ static void sc_free(struct rcu_head *h) {
 
 void sc_destroy(struct sc *sc) { inbox_post(sc->cpu, &sc->drop, INBOX_SC_DROP); }
 
+bool sc_dying(const struct sc *sc) { return sc->dying || atomic_load_rlx(&sc->obj.owner->obj.dead); }
+
 static void dequeue(struct sched *s, struct sc *sc) {
     if (sc->next == sc) {
         s->queue[sc->prio] = NULL;
@@ -119,8 +121,8 @@ void sched_activate(struct cpu *c) {
     c->hops = hops;
 }
 
-/* A dying SC stays while it is donated: it drives the server until the reply. */
-static bool leaves(const struct sc *sc) { return unlikely(sc->dying) && !sc->ec->callee; }
+/* A dying SC stays while it is donated: it drives the server until the reply. One whose owner died leaves, but is not freed yet. */
+static bool leaves(const struct sc *sc) { return unlikely(sc_dying(sc)) && !sc->ec->callee; }
 
 static void sc_retire(struct sc *sc) {
     sc->state = SC_DROPPED;

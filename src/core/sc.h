@@ -27,6 +27,8 @@ struct sched {
 };
 must_check struct sc *sc_create(struct pd *owner, struct ec *ec, unsigned prio, u64 quantum_us);
 void sc_destroy(struct sc *sc);
+/* Home CPU: no capability is left, or its owner died. */
+bool sc_dying(const struct sc *sc);
 u64 sc_time_us(struct sc *sc);
 /* TSC frequency, set at boot. */
 extern u32 tsc_khz;

@@ -8,7 +8,7 @@
 #define SEL_GIVER(k)    (0x50ul + (k))
 
 unsigned abi_cpus;
-u64 abi_boot_cpu, abi_boot_rsp, abi_ram_page;
+u64 abi_boot_cpu, abi_boot_rsp, abi_boot_flags, abi_ram_page;
 u32 abi_cpu[ABI_CPUS_MAX];
 struct thread abi_main_thread = {.ec = SEL_EC, .sc = SEL_SC, .pd = SEL_PD, .utcb = ABI_ROOT_UTCB};
 unsigned abi_events_seen;
@@ -372,9 +372,10 @@ static void case_restore(void) {
     utcb_windows(&abi_main_thread, 0, 0);
 }
 
-static const struct abi_case *const groups[] = {boot_cases, call_cases, create_cases, delegate_cases,  revoke_cases,
-                                                ctrl_cases, sm_cases,   assign_cases, extension_cases, event_cases,
-                                                help_cases, life_cases, vcpu_cases};
+static const struct abi_case *const groups[] = {boot_cases,  call_cases, create_cases, delegate_cases,  revoke_cases,
+                                                ctrl_cases,  sm_cases,   assign_cases, extension_cases, event_cases,
+                                                help_cases,  life_cases, vcpu_cases,   state_cases,     window_cases,
+                                                check_cases, sched_cases};
 
 static void skip(const struct abi_case *c, const char *why) {
     struct line l = {.n = 0};

@@ -20,6 +20,8 @@ __attribute__((naked, used)) void _start(void);
 __attribute__((naked, used)) void _start(void) {
     __asm__("mov %rsp, abi_boot_rsp\n\t"
             "mov $main_stack + 0x8000, %rsp\n\t"
+            "pushfq\n\t"
+            "popq abi_boot_flags\n\t"
             "mov $machine_tls, %rax\n\t"
             "wrfsbase %rax\n\t"
             "mov %rax, (%rax)\n\t"
@@ -144,8 +146,96 @@ __asm__(".text\n"
         "machine_probe_over:\n\t"
         "ret\n");
 bool machine_probe(uint64_t va, bool write) { return machine_probe_access(va, write); }
+static bool exec_probed(u64 rip);
+extern char machine_exec_over[];
 uint64_t machine_probe_fixup(uint64_t rip) {
+    if (exec_probed(rip))
+        return (u64)machine_exec_over;
     return rip == (u64)machine_probe_read || rip == (u64)machine_probe_write ? (u64)machine_probe_over : 0;
+}
+
+/* EAX = 1 from a page that says so, 0 when the fault handler sent us to machine_exec_over: the return address is on the stack. */
+void machine_code_put(uint64_t va) { mem_write64((void *)va, 0xc300000001b8); /* mov $1, %eax; ret */ }
+__asm__(".text\n.globl machine_exec_over\nmachine_exec_over:\n\txor %eax, %eax\n\tret\n");
+static u64 exec_va[64]; /* by stack, for it may be asked on several CPUs */
+static u64 *exec_slot(void) { return &exec_va[machine_stack_slot((u64)__builtin_frame_address(0)) % 64]; }
+bool machine_probe_exec(uint64_t va) {
+    *exec_slot() = va;
+    bool ok = ((int (*)(void))va)() != 0;
+    *exec_slot() = 0;
+    return ok;
+}
+static bool exec_probed(u64 rip) {
+    for (unsigned i = 0; i < 64; i++)
+        if (rip && exec_va[i] == rip)
+            return true;
+    return false;
+}
+
+/* RDI = r[16]. */
+__asm__(".text\n.globl machine_undefined_regs\nmachine_undefined_regs:\n\t"
+        "push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\tpush %rdi\n\t"
+        "mov %rsp, 32(%rdi)\n\t"
+        "mov (%rdi), %rax\n\tmov 8(%rdi), %rcx\n\tmov 16(%rdi), %rdx\n\tmov 24(%rdi), %rbx\n\t"
+        "mov 40(%rdi), %rbp\n\tmov 48(%rdi), %rsi\n\tmov 64(%rdi), %r8\n\tmov 72(%rdi), %r9\n\t"
+        "mov 80(%rdi), %r10\n\tmov 88(%rdi), %r11\n\tmov 96(%rdi), %r12\n\tmov 104(%rdi), %r13\n\t"
+        "mov 112(%rdi), %r14\n\tmov 120(%rdi), %r15\n\tmov 56(%rdi), %rdi\n\t"
+        "ud2\n\t"
+        "push %rdi\n\tmov 8(%rsp), %rdi\n\tpopq 56(%rdi)\n\t"
+        "mov %rax, (%rdi)\n\tmov %rcx, 8(%rdi)\n\tmov %rdx, 16(%rdi)\n\tmov %rbx, 24(%rdi)\n\t"
+        "mov %rbp, 40(%rdi)\n\tmov %rsi, 48(%rdi)\n\tmov %r8, 64(%rdi)\n\tmov %r9, 72(%rdi)\n\t"
+        "mov %r10, 80(%rdi)\n\tmov %r11, 88(%rdi)\n\tmov %r12, 96(%rdi)\n\tmov %r13, 104(%rdi)\n\t"
+        "mov %r14, 112(%rdi)\n\tmov %r15, 120(%rdi)\n\t"
+        "pop %rdi\n\tpop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\t"
+        "ret\n");
+
+bool machine_can_raise(unsigned vector) { return vector == 0 || vector == 6 || vector == 12 || vector == 13; }
+void machine_raise(unsigned vector) {
+    switch (vector) {
+    case 0:
+        __asm__ volatile("xor %%ecx, %%ecx\n\txor %%edx, %%edx\n\tdiv %%ecx" : : : "eax", "ecx", "edx");
+        break;
+    case 12: /* a stack access that is not canonical */
+        __asm__ volatile("push %%rbp\n\tmov $1, %%rbp\n\tshl $63, %%rbp\n\tmov (%%rbp), %%rax\n\tpop %%rbp"
+                         :
+                         :
+                         : "rax");
+        break;
+    case 13:
+        __asm__ volatile("hlt");
+        break;
+    default:
+        machine_undefined();
+    }
+}
+
+/* From the entry stub, RCX = where it goes on; the kernel clobbers RCX and R11 on the way here. */
+u64 machine_entry_regs[17];
+__asm__(
+    ".text\n.globl machine_entry_save\nmachine_entry_save:\n\t"
+    "mov %rax, machine_entry_regs\n\tmov %rdx, machine_entry_regs + 16\n\tmov %rbx, machine_entry_regs + 24\n\t"
+    "mov %rsp, machine_entry_regs + 32\n\tmov %rbp, machine_entry_regs + 40\n\tmov %rsi, machine_entry_regs + 48\n\t"
+    "mov %rdi, machine_entry_regs + 56\n\tmov %r8, machine_entry_regs + 64\n\tmov %r9, machine_entry_regs + 72\n\t"
+    "mov %r10, machine_entry_regs + 80\n\tmov %r12, machine_entry_regs + 96\n\tmov %r13, machine_entry_regs + 104\n\t"
+    "mov %r14, machine_entry_regs + 112\n\tmov %r15, machine_entry_regs + 120\n\t"
+    "pushfq\n\tpopq machine_entry_regs + 128\n\t"
+    "mov $machine_tls, %rax\n\twrfsbase %rax\n\txor %ebp, %ebp\n\tjmp *%rcx\n");
+unsigned machine_entry_read(uint64_t r[17]) {
+    for (unsigned i = 0; i < 17; i++)
+        r[i] = machine_entry_regs[i];
+    return 1u << 1 | 1u << 11;
+}
+_Noreturn void machine_reply_regs(const uint64_t r[16]) {
+    __asm__ volatile(
+        "mov %0, %%rcx\n\t"
+        "mov (%%rcx), %%rax\n\tmov 16(%%rcx), %%rdx\n\tmov 24(%%rcx), %%rbx\n\tmov 40(%%rcx), %%rbp\n\t"
+        "mov 48(%%rcx), %%rsi\n\tmov 64(%%rcx), %%r8\n\tmov 72(%%rcx), %%r9\n\tmov 80(%%rcx), %%r10\n\t"
+        "mov 96(%%rcx), %%r12\n\tmov 104(%%rcx), %%r13\n\tmov 112(%%rcx), %%r14\n\tmov 120(%%rcx), %%r15\n\t"
+        "mov $1, %%edi\n\tsyscall\n\tud2"
+        :
+        : "r"(r)
+        : "memory");
+    __builtin_unreachable();
 }
 
 /* RDI = struct machine_call. Patterns in RBX RBP R9 R10 R12-R15; returns the mask. */

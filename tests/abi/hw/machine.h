@@ -17,6 +17,15 @@ extern uint64_t machine_tls[];
     }                                                                                                                  \
     __attribute__((used, noinline)) static void fn(uint64_t rdi)
 #define IP(fn) ((uint64_t)fn##_entry)
+/* The same; fn can ask with machine_entry_read what the registers were. */
+#define ENTRY_REGS(fn)                                                                                                 \
+    static void fn(uint64_t rdi);                                                                                      \
+    __attribute__((naked, used, noinline)) static void fn##_entry(void) {                                              \
+        __asm__("mov $1f, %%rcx\n\tjmp machine_entry_save\n1:\n\tcall %P0\n\tmov $1, %%edi\n\tsyscall\n\tud2"          \
+                :                                                                                                      \
+                : "i"(fn));                                                                                            \
+    }                                                                                                                  \
+    __attribute__((used, noinline)) static void fn(uint64_t rdi)
 /* RSP as it was at the entry; directly in the entry function only. */
 #define ENTRY_RSP() ((uint64_t)__builtin_frame_address(0) + 16)
 
@@ -39,6 +48,19 @@ uint64_t machine_image(uint64_t *first_page);
 /* #UD; the handler must add MACHINE_UD_LEN to RIP. */
 #define MACHINE_UD_LEN 2u
 void machine_undefined(void);
+/* #UD with these registers (in instruction encoding, RSP excepted: it is told); afterwards r has those it came back with. */
+void machine_undefined_regs(uint64_t r[16]);
+/* Raises that exception, if this machine can: a thread of which no more is expected. */
+bool machine_can_raise(unsigned vector);
+void machine_raise(unsigned vector);
+/* In a function made by ENTRY_REGS: registers at the entry in instruction encoding, then RFLAGS; those named by the mask that is
+ * returned were not kept. */
+unsigned machine_entry_read(uint64_t r[17]);
+/* Replies with these registers, RSP, RDI, RCX and R11 excepted. */
+_Noreturn void machine_reply_regs(const uint64_t r[16]);
+/* Fills a page so that machine_probe_exec can call it where it is mapped executable; false instead of a fault. */
+void machine_code_put(uint64_t va);
+bool machine_probe_exec(uint64_t va);
 /* Executes there; must fault. */
 static inline void machine_jump(uint64_t ip) { ((void (*)(void))ip)(); }
 uint8_t machine_in8(uint16_t port);

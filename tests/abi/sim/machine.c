@@ -8,7 +8,7 @@
 #include <string.h>
 
 void abi_main(uint64_t cpu);
-extern uint64_t abi_boot_rsp;
+extern uint64_t abi_boot_rsp, abi_boot_flags;
 
 void machine_init(void) {}
 void machine_out(const char *text) { sim_log("%s", text); }
@@ -44,6 +44,38 @@ uint64_t machine_image(uint64_t *first_page) {
 }
 
 void machine_undefined(void) { sim_raise(6, 0); }
+/* The kernel's frame in the order of instruction encoding. */
+static u64 *reg(struct uregs *r, unsigned i) {
+    u64 *const at[] = {&r->rax, &r->rcx, &r->rdx, &r->rbx, &r->rsp, &r->rbp, &r->rsi, &r->rdi,
+                       &r->r8,  &r->r9,  &r->r10, &r->r11, &r->r12, &r->r13, &r->r14, &r->r15};
+    return at[i];
+}
+void machine_undefined_regs(uint64_t r[16]) {
+    r[4] = sim_regs()->rsp;
+    for (unsigned i = 0; i < 16; i++)
+        *reg(sim_regs(), i) = r[i];
+    sim_raise(6, 0);
+    for (unsigned i = 0; i < 16; i++)
+        r[i] = *reg(sim_regs(), i);
+}
+bool machine_can_raise(unsigned vector) { return vector < 30 && vector != 7; /* #NM is the kernel's the first time */ }
+void machine_raise(unsigned vector) { sim_raise(vector, 0); }
+unsigned machine_entry_read(uint64_t r[17]) {
+    for (unsigned i = 0; i < 16; i++)
+        r[i] = *reg(sim_regs(), i);
+    r[16] = sim_regs()->rflags;
+    return 1u << 1 | 1u << 11;
+}
+_Noreturn void machine_reply_regs(const uint64_t r[16]) {
+    struct uregs *now = sim_regs();
+    for (unsigned i = 0; i < 16; i++)
+        if (i != 4)
+            *reg(now, i) = r[i];
+    sim_hypercall(&(struct sim_hypercall){.rdi = HC_REPLY, .rsi = r[6], .rdx = r[2], .rax = r[0], .r8 = r[8]});
+    abort(); /* a reply does not return */
+}
+void machine_code_put(uint64_t va) { (void)va; }
+bool machine_probe_exec(uint64_t va) { return sim_mem_exec(va); }
 void machine_jump(uint64_t ip) {
     (void)ip;
     sim_raise(14, 0x14);
@@ -117,6 +149,7 @@ uint64_t machine_guest_ip(enum machine_guest kind, uint64_t va, uint64_t gpa) {
 
 static void root(u64 cpu) {
     abi_boot_rsp = sim_regs()->rsp;
+    abi_boot_flags = sim_regs()->rflags;
     abi_main(cpu);
 }
 

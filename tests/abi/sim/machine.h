@@ -13,8 +13,9 @@ static inline uint64_t mem_read64(const void *p) {
 }
 static inline void mem_write64(void *p, uint64_t v) { sim_mem_write((uint64_t)p, &v, sizeof(v)); }
 
-#define ENTRY(fn) static void fn(uint64_t rdi)
-#define IP(fn)    ((uint64_t)fn)
+#define ENTRY(fn)  static void fn(uint64_t rdi)
+#define ENTRY_REGS ENTRY
+#define IP(fn)     ((uint64_t)fn)
 uint64_t machine_entry_rsp(void);
 #define ENTRY_RSP() machine_entry_rsp()
 
@@ -34,6 +35,13 @@ uint64_t machine_image(uint64_t *first_page);
 
 #define MACHINE_UD_LEN 0u
 void machine_undefined(void);
+void machine_undefined_regs(uint64_t r[16]);
+bool machine_can_raise(unsigned vector);
+void machine_raise(unsigned vector);
+unsigned machine_entry_read(uint64_t r[17]);
+_Noreturn void machine_reply_regs(const uint64_t r[16]);
+void machine_code_put(uint64_t va);
+bool machine_probe_exec(uint64_t va);
 void machine_jump(uint64_t ip);
 uint8_t machine_in8(uint16_t port);
 void machine_fpu_set(uint64_t v);
