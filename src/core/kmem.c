@@ -30,14 +30,14 @@ static bool fail_injected(void) { return unlikely(kmem_fail_at) && --kmem_fail_a
 
 bool account_charge(struct account *a, u64 bytes) {
     for (struct account *up = a; up; up = up->parent) {
-        u64 limit = atomic_load_rlx(&up->limit), before = atomic_fetch_add(&up->used, bytes);
-        if (likely(!limit || before + bytes <= limit))
-            continue;
-        for (;; a = a->parent) {
-            atomic_fetch_add(&a->used, -bytes);
-            if (a == up)
+        u64 limit = atomic_load_rlx(&up->limit), used = atomic_load_rlx(&up->used);
+        do
+            if (unlikely(limit && used + bytes > limit)) {
+                for (; a != up; a = a->parent)
+                    atomic_fetch_add(&a->used, -bytes);
                 return false;
-        }
+            }
+        while (!atomic_cas(&up->used, &used, used + bytes));
     }
     return true;
 }

@@ -131,7 +131,9 @@ enum sim_guest_op {
     SIM_G_SPIN,   /* jumps to itself until an interrupt is injected */
     SIM_G_JUMP,   /* RIP = a */
     SIM_G_TRIPLE, /* triple fault: shutdown */
-    SIM_G_FPU,    /* fpu register 0 = a */
+    SIM_G_FPU,    /* fpu register 0 = a; b = 1: RAX = it */
+    SIM_G_DR,     /* debug register 0 = a; b = 1: RAX = it */
+    SIM_G_EXIT,   /* leaves with exit code a and first qualification b, whatever is intercepted; done, when it comes back */
     SIM_G_IRET, /* back from the interrupt: RIP = RBX, IF set. An accepted event left its vector in RCX, the old RIP in RBX
                      and went on at RIP = RDX with IF clear. */
 };

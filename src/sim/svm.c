@@ -193,8 +193,21 @@ static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
     case SIM_G_TRIPLE:
         return EXIT_SHUTDOWN;
     case SIM_G_FPU:
-        m->fpu[0] = s->a;
+        if (s->b)
+            v->rax = m->fpu[0];
+        else
+            m->fpu[0] = s->a;
         break;
+    case SIM_G_DR:
+        if (s->b)
+            v->rax = dr0_read();
+        else
+            dr0_write(s->a);
+        break;
+    case SIM_G_EXIT:
+        v->rip = next;
+        v->exitinfo1 = s->b;
+        return s->a;
     case SIM_G_IRET:
         next = r->rbx;
         v->rflags |= RFLAGS_IF;
