@@ -77,11 +77,13 @@ struct abi_case {
     { #name, name, 1, f }
 extern const struct abi_case boot_cases[], call_cases[], create_cases[], delegate_cases[], revoke_cases[], ctrl_cases[],
     sm_cases[], assign_cases[], extension_cases[], event_cases[], help_cases[], life_cases[], vcpu_cases[], state_cases[],
-    window_cases[], check_cases[], sched_cases[];
+    window_cases[], check_cases[], sched_cases[], cycle_cases[];
 
 /* --- selectors, threads, portals of a case --- */
 sel_t sel_new(void);
 sel_t sels_new(unsigned order);
+/* Revokes these scratch selectors (of sels_new) and hands them out again, those behind them too. */
+void scratch_clear(sel_t from, unsigned order);
 u64 utcb_new(void); /* an address */
 /* Selector of a fresh object, with a check that it was made. */
 sel_t sm_new(u64 counter);

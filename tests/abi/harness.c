@@ -360,11 +360,15 @@ static void report(unsigned number, const char *name) {
     machine_out(l.text);
 }
 
+void scratch_clear(sel_t from, unsigned order) {
+    CHECK_EQ(nova_revoke(crd_obj(from, order, 0x1f), true), NOVA_SUCCESS);
+    next_sel = from;
+}
+
 static void case_restore(void) {
-    CHECK_EQ(nova_revoke(crd_obj(SCRATCH, SCRATCH_ORDER, 0x1f), true), NOVA_SUCCESS);
+    scratch_clear(SCRATCH, SCRATCH_ORDER);
     CHECK_EQ(nova_revoke(crd_mem(VA_DST >> 12, DST_ORDER, PERM_MEM_ALL), true), NOVA_SUCCESS);
     CHECK_EQ(nova_revoke(crd_mem(VA_RAM >> 12, RAM_ORDER, PERM_MEM_ALL), false), NOVA_SUCCESS);
-    next_sel = SCRATCH;
     for (unsigned k = 0; k < abi_cpus; k++)
         while (wait_quiet(EVENTS(k) + HS_READY, 0))
             ;
@@ -372,10 +376,10 @@ static void case_restore(void) {
     utcb_windows(&abi_main_thread, 0, 0);
 }
 
-static const struct abi_case *const groups[] = {boot_cases,  call_cases, create_cases, delegate_cases,  revoke_cases,
-                                                ctrl_cases,  sm_cases,   assign_cases, extension_cases, event_cases,
-                                                help_cases,  life_cases, vcpu_cases,   state_cases,     window_cases,
-                                                check_cases, sched_cases};
+static const struct abi_case *const groups[] = {boot_cases,  call_cases,  create_cases, delegate_cases,  revoke_cases,
+                                                ctrl_cases,  sm_cases,    assign_cases, extension_cases, event_cases,
+                                                help_cases,  life_cases,  vcpu_cases,   state_cases,     window_cases,
+                                                check_cases, sched_cases, cycle_cases};
 
 static void skip(const struct abi_case *c, const char *why) {
     struct line l = {.n = 0};
@@ -397,7 +401,7 @@ _Noreturn void abi_main(u64 cpu) {
     u32 features = (u32)mem_read64((void *)(ABI_HIP_ADDR + offsetof(struct abi_hip, features)));
     for (unsigned g = 0; g < sizeof(groups) / sizeof(groups[0]); g++)
         for (const struct abi_case *c = groups[g]; c->name; c++) {
-            if (!machine_wants(c->name))
+            if (!machine_wanted(c->name))
                 continue;
             if (c->cpus > abi_cpus) {
                 skip(c, ": needs more CPUs");

@@ -51,6 +51,22 @@ static void option(const char *text, const char *name, unsigned *value) {
         return;
     }
 }
+static char only[64];
+static void option_only(const char *text) {
+    for (; *text; text++) {
+        unsigned n = 0;
+        while ("only="[n] && text[n] == "only="[n])
+            n++;
+        for (unsigned i = 0; n == 5 && i < sizeof(only) - 1 && text[5 + i] > ' '; i++)
+            only[i] = text[5 + i];
+    }
+}
+bool machine_wanted(const char *name) {
+    unsigned i = 0;
+    while (only[i] && only[i] == name[i])
+        i++;
+    return !only[0] || only[i] == name[i];
+}
 static void options_read(void) {
     const struct abi_hip *hip = (const void *)ABI_HIP_ADDR;
     u64 aux = 0, at = VA_DST >> 12;
@@ -65,6 +81,7 @@ static void options_read(void) {
         line[i] = from[i];
     option(line, "rounds=", &rounds);
     option(line, "seed=", &seed);
+    option_only(line);
     (void)nova_revoke(crd_mem(at, 0, 7), true);
 }
 

@@ -35,8 +35,8 @@ _Noreturn void machine_end(unsigned failed);
 uint64_t machine_clock(void);
 static inline void machine_relax(void) { __asm__ volatile("pause" ::: "memory"); }
 unsigned machine_rounds(void); /* how often loops of stress cases run */
-static inline bool machine_wants(const char *name) { return (void)name, true; } /* is this case to run? */
 uint64_t machine_seed(void);
+bool machine_wanted(const char *name); /* only=NAME, if given, is that case's */
 
 /* Stack of slot i (they are used in turn) and back. */
 #define MACHINE_STACKS 64u

@@ -1,4 +1,5 @@
-/* The suite's machine in the simulator, and the program around it: build/sim/abi [SEEDS=n] [CPUS=n] [SEED=k] [ROUNDS=n] */
+/* The suite's machine in the simulator, and the program around it: build/sim/abi [SEEDS=n] [CPUS=n] [SEED=k] [ROUNDS=n]
+ * [CASE=case] */
 #include "machine.h"
 #include "arch/regs.h"
 #include "core/abi.h"
@@ -28,11 +29,10 @@ unsigned machine_rounds(void) {
     const char *v = getenv("ROUNDS");
     return v && *v ? (unsigned)strtoul(v, NULL, 0) : 4;
 }
-bool machine_wants(const char *name) { /* CASE=name: only that one */
+bool machine_wanted(const char *name) {
     const char *v = getenv("CASE");
-    return !v || !*v || strcmp(v, name) == 0;
+    return !v || !*v || !strcmp(v, name);
 }
-uint64_t machine_seed(void) { return (uint64_t)sim_choose(SIM_WORKLOAD, ~0u) << 32 | sim_choose(SIM_WORKLOAD, ~0u); }
 
 #define STACK_BASE 0x70000000ul
 uint64_t machine_stack_top(unsigned i) { return STACK_BASE + (i + 1) * 0x2000ul; }

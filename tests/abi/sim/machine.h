@@ -25,8 +25,8 @@ _Noreturn void machine_end(unsigned failed);
 uint64_t machine_clock(void);
 void machine_relax(void);
 unsigned machine_rounds(void);
-bool machine_wants(const char *name);
 uint64_t machine_seed(void);
+bool machine_wanted(const char *name);
 
 #define MACHINE_STACKS 64u
 uint64_t machine_stack_top(unsigned i);
