@@ -254,6 +254,7 @@ format: | $(NEED)
 	@clang-format -i $(FORMATTED)
 tidy: $(B)/hw/novella.elf
 	@tools/tidy $(B)
+	@tools/abi-cases
 
 check: check-format tidy $(TEST_BIN) $(ABI_SIM)
 	@tools/test-run $(TEST_BIN) $(ABI_SIM) $(if $(ABI_SIM),"@env STOREBUF=1 SEEDS=20 $(ABI_SIM)")

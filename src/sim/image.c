@@ -1,5 +1,5 @@
-/* Root's boot module: the smallest ELF executable that the loader accepts. The code it names lies in this process; its one
- * data segment is real, for tests that look at segments. */
+/* Root's boot module: the smallest ELF executable that the loader accepts. The code it names lies in this process; its
+ * two data segments are real, for tests that look at segments: one with .bss, one writable and executable at 0x1000. */
 #include <elf.h>
 #include <string.h>
 #include "sim/internal.h"
@@ -9,7 +9,7 @@
 u64 sim_image_make(void *to, u64 entry) {
     struct {
         Elf64_Ehdr ehdr;
-        Elf64_Phdr phdr[2];
+        Elf64_Phdr phdr[3];
     } h = {
         .ehdr = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
                  .e_type = ET_EXEC,
@@ -19,8 +19,15 @@ u64 sim_image_make(void *to, u64 entry) {
                  .e_phoff = sizeof(Elf64_Ehdr),
                  .e_ehsize = sizeof(Elf64_Ehdr),
                  .e_phentsize = sizeof(Elf64_Phdr),
-                 .e_phnum = 2},
+                 .e_phnum = 3},
         .phdr = {{.p_type = PT_LOAD,
+                  .p_flags = PF_R | PF_W | PF_X,
+                  .p_offset = 2 * PAGE_SIZE,
+                  .p_vaddr = PAGE_SIZE,
+                  .p_filesz = 16,
+                  .p_memsz = PAGE_SIZE,
+                  .p_align = PAGE_SIZE},
+                 {.p_type = PT_LOAD,
                   .p_flags = PF_R | PF_X,
                   .p_offset = PAGE_SIZE,
                   .p_vaddr = entry & ~PAGE_MASK,

@@ -99,6 +99,8 @@ u64 sim_fpu_get(unsigned reg);
 void sim_fpu_set(unsigned reg, u64 value);
 void sim_fs_base_set(u64 v);
 u64 sim_fs_base(void);
+void sim_gs_base_set(u64 v);
+u64 sim_gs_base(void);
 
 /* --- the machine, from anywhere --- */
 /* A device raises an interrupt line (edge). */
@@ -133,7 +135,7 @@ enum sim_guest_op {
     SIM_G_TRIPLE, /* triple fault: shutdown */
     SIM_G_FPU,    /* fpu register 0 = a; b = 1: RAX = it */
     SIM_G_DR,     /* debug register 0 = a; b = 1: RAX = it */
-    SIM_G_EXIT,   /* leaves with exit code a and first qualification b, whatever is intercepted; done, when it comes back */
+    SIM_G_EXIT, /* leaves with exit code a and first qualification b, whatever is intercepted; done, when it comes back */
     SIM_G_IRET, /* back from the interrupt: RIP = RBX, IF set. An accepted event left its vector in RCX, the old RIP in RBX
                      and went on at RIP = RDX with IF clear. */
 };

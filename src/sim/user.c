@@ -250,6 +250,16 @@ u64 sim_fs_base(void) {
     return arch_cpu_self()->mach.fs_base;
 }
 
+void sim_gs_base_set(u64 v) {
+    sim_step();
+    arch_cpu_self()->mach.gs_base = v;
+}
+
+u64 sim_gs_base(void) {
+    sim_step();
+    return arch_cpu_self()->mach.gs_base;
+}
+
 void sim_users_dump(void) {
     for (unsigned i = 0; i < HASH_SIZE; i++)
         for (struct sim_fiber *f = table[i]; f; f = f->next) {
