@@ -37,8 +37,8 @@ extern u64 abi_ram_page; /* frame behind VA_RAM; as much ordinary memory lies be
 #define PRIO_MAIN 64u
 
 #define ABI_CPUS_MAX 4u
-extern unsigned abi_cpus;              /* CPUs that the suite uses */
-extern u32 abi_cpu[ABI_CPUS_MAX];      /* their kernel numbers; index 0 is where the main EC runs */
+extern unsigned abi_cpus;                              /* CPUs that the suite uses */
+extern u32 abi_cpu[ABI_CPUS_MAX];                      /* their kernel numbers; index 0 is where the main EC runs */
 extern u64 abi_boot_cpu, abi_boot_rsp, abi_boot_flags; /* RDI, RSP and RFLAGS at root's start */
 
 /* A thread of the suite. Thread functions get a pointer to theirs in RDI; portals have it as PID unless a case sets another one. */
@@ -76,8 +76,8 @@ struct abi_case {
 #define CASE_FEATURE(name, f)                                                                                          \
     { #name, name, 1, f }
 extern const struct abi_case boot_cases[], call_cases[], create_cases[], delegate_cases[], revoke_cases[], ctrl_cases[],
-    sm_cases[], assign_cases[], extension_cases[], event_cases[], help_cases[], life_cases[], vcpu_cases[], state_cases[],
-    window_cases[], check_cases[], sched_cases[], cycle_cases[];
+    sm_cases[], assign_cases[], extension_cases[], event_cases[], help_cases[], life_cases[], vcpu_cases[],
+    state_cases[], window_cases[], check_cases[], sched_cases[], cycle_cases[];
 
 /* --- selectors, threads, portals of a case --- */
 sel_t sel_new(void);
