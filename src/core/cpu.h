@@ -39,7 +39,6 @@ struct cpu {
     struct {
         struct rcu_head *next, **next_tail, *wait;
         u64 wait_epoch; /* callbacks in `wait` are ripe when this epoch has ended */
-        u64 seen;       /* atomic: last epoch this CPU was quiescent in */
         u32 count;      /* atomic: callbacks that have not run */
         bool idle;      /* atomic */
     } rcu;

@@ -41,8 +41,7 @@ void pd_die(struct pd *pd) {
     spin_unlock(&pd->ec_lock);
     for (unsigned i = 0; i < cpu_count; i++) { /* the SCs that it owns leave: sc_dying */
         cpu_hazard_set(cpus[i], HZ_SCHED);
-        if (i != c->id)
-            arch_ipi_send(i);
+        arch_ipi_send(i);
     }
     kobj_get(&pd->obj); /* until its spaces are empty */
     pd->reap_next = c->reap;

@@ -61,7 +61,6 @@ void objtab_free(struct objtab *t, struct account *a);
 struct space_progress {
     u64 pos; /* selectors of the request already done */
     u32 step;
-    bool flush; /* a shootdown is still owed */
 };
 enum space_result {
     SPACE_DONE,

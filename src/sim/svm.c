@@ -134,6 +134,16 @@ static void event_deliver(struct vmcb *v, struct uregs *r, unsigned vector) {
     v->int_shadow = 0;
 }
 
+/* Registers that the host's code could see, too. */
+static void guest_register(struct mach_cpu *m, struct vmcb *v, const struct sim_guest_step *s) {
+    if (s->b)
+        v->rax = s->op == SIM_G_FPU ? m->fpu[0] : dr0_read();
+    else if (s->op == SIM_G_FPU)
+        m->fpu[0] = s->a;
+    else
+        dr0_write(s->a);
+}
+
 static u64 intercepted(u32 mask, unsigned bit, u64 code) { return mask >> bit & 1 ? code : EXIT_NONE; }
 
 /* One step; the exit code, or EXIT_NONE. RIP moves on only when the step completes. */
@@ -193,16 +203,8 @@ static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
     case SIM_G_TRIPLE:
         return EXIT_SHUTDOWN;
     case SIM_G_FPU:
-        if (s->b)
-            v->rax = m->fpu[0];
-        else
-            m->fpu[0] = s->a;
-        break;
     case SIM_G_DR:
-        if (s->b)
-            v->rax = dr0_read();
-        else
-            dr0_write(s->a);
+        guest_register(m, v, s);
         break;
     case SIM_G_EXIT:
         v->rip = next;
