@@ -172,6 +172,8 @@ enum sim_result sim_run(const struct sim_options *o) {
         o->end();
     if (r == SIM_OK && sim_failures)
         r = SIM_FAILED;
+    if (r == SIM_DEADLOCK || r == SIM_BUDGET)
+        TRACE(stuck);
     TRACE(end, result_names[r], r == SIM_OK);
     if (r != SIM_OK) {
         sim_log_dump();

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 bool sim_trace_on;
 u64 sim_trace_seed;
@@ -81,6 +84,22 @@ static void seg_add(const struct cpu *c, enum trace_state state, const struct tr
 }
 
 /* --- a run --- */
+#ifdef __SANITIZE_ADDRESS__
+static void died(void) { TRACE(end, "a report of the address sanitizer", false); }
+#endif
+
+void sim_trace_stuck(void) {
+    for (const struct trace_obj *o = trace_list[KOBJ_EC]; o; o = o->next) {
+        const struct cpu *c = &sim_cpus[ec_of(o)->cpu];
+        if (o->blocked)
+            TRACE_EVENT(c, EV_END, o, "is blocked on %s", trace_label(o->blocked));
+        else if (o->callee)
+            TRACE_EVENT(c, EV_END, o, "waits for a reply of %s", trace_label(o->callee));
+        else if (o->helping)
+            TRACE_EVENT(c, EV_END, o, "waits for %s, which is busy", trace_label(o->helping));
+    }
+}
+
 void sim_trace_begin(void) {
     const char *mode = getenv("TRACE"), *name = getenv("CASE");
     if (sim_opt.seed != sim_trace_seed || !mode || !*mode || !strcmp(mode, "0"))
@@ -96,6 +115,9 @@ void sim_trace_begin(void) {
     to_page = !strcmp(mode, "html");
     colours = isatty(STDOUT_FILENO) && !to_page;
     sim_trace_on = true;
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_set_death_callback(died);
+#endif
     (void)trace_us(sim_now); /* time begins */
     if (to_page)
         return;

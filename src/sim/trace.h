@@ -12,6 +12,8 @@ extern bool sim_trace_on;
 extern u64 sim_trace_seed;
 /* Around a run; looks at the environment: TRACE, CASE (a name for the run), TRACE_COMMIT. */
 void sim_trace_begin(void);
+/* The run cannot go on: says what every EC waits for. */
+void sim_trace_stuck(void);
 void sim_trace_end(const char *result, bool good);
 
 /* c leaves the kernel: ec runs next. */

@@ -1,4 +1,5 @@
 /* The trace's records of kernel objects: numbers in the order of appearance, names, and quiet looks into the kernel's tables. */
+#include "core/sc.h"
 #include "sim/trace_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,14 +127,16 @@ const char *trace_label(const struct trace_obj *o) {
     static const char *const types[] = {"?", "PD", "EC", "SC", "PT", "SM"};
     static char ring[8][64];
     static unsigned next;
-    char *to = ring[next++ % ARRAY_SIZE(ring)];
     if (!o)
         return "nothing";
+    char *to = ring[next++ % ARRAY_SIZE(ring)];
+    const char *name = o->name;
+    if (!name && o->type == KOBJ_SC && o->p) /* called by its EC, which may get its name later */
+        name = trace_obj(container_of(o->p, struct sc, obj)->ec)->name;
     if (!o->number)
-        snprintf(to, sizeof(ring[0]), "%s %s", types[o->type], o->name ? o->name : "kernel");
+        snprintf(to, sizeof(ring[0]), "%s %s", types[o->type], name ? name : "kernel");
     else
-        snprintf(to, sizeof(ring[0]), "%s %u%s%s", types[o->type], o->number, o->name ? " " : "",
-                 o->name ? o->name : "");
+        snprintf(to, sizeof(ring[0]), "%s %u%s%s", types[o->type], o->number, name ? " " : "", name ? name : "");
     return to;
 }
 

@@ -333,6 +333,11 @@ function selftest(word) {
     out.back = picked && picked.i;
     out.hitsText = $('hits').textContent;
     out.rows = [...document.querySelectorAll('.row.pick .what')].map(n => n.textContent.trim());
+    const place = canvas.getBoundingClientRect(), lane = L[picked.cpu], mouse = type => canvas.dispatchEvent(new PointerEvent(type,
+        {clientX: place.left + X(picked.t), clientY: place.top + laneY(lane.cpu) + lane.height - 12, pointerId: 1, bubbles: true}));
+    mouse('pointermove');
+    out.tip = tip.hidden ? '' : tip.textContent;
+    out.details = $('details').textContent;
     $('squeeze').click(), $('fit').click(), draw();
     out.full = axisLength();
     $('squeeze').click(), $('fit').click(), draw();
