@@ -115,10 +115,10 @@ struct trace_obj *trace_sel(const struct ec *ec, u64 sel) {
     return trace_obj(cap.obj);
 }
 
-bool trace_mapped(const struct pd *pd, u64 va, unsigned *perm) {
+bool trace_mapped(const struct ptab *t, u64 addr, unsigned *perm) {
     struct quiet q = quiet_begin();
     u64 pfn;
-    bool mapped = va < ABI_USER_END && ptab_lookup(&pd->host, va >> PAGE_SHIFT, &pfn, perm);
+    bool mapped = addr < ABI_USER_END && ptab_lookup(t, addr >> PAGE_SHIFT, &pfn, perm);
     quiet_end(q);
     return mapped;
 }

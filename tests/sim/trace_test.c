@@ -2,6 +2,7 @@
  * hash and virtual time are those of the run without a trace.
  * Method: a scenario with calls, helping, semaphores, faults and deadlines on two CPUs counts what it does itself; its trace is read back. */
 #include "simtest.h"
+#include "arch/assert.h"
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -176,25 +177,53 @@ static void failing_root(u64 cpu) {
     sim_expect_eq(cpu, 1234);
     sim_done();
 }
-static void failures_are_in_it(void **s) {
-    (void)s;
-    struct sim_options o = {.cpus = 1, .root = failing_root};
+static void panicking_root(u64 cpu) {
+    (void)cpu;
+    sim_step();
+    arch_panic("made up", "somewhere.c", 12);
+}
+static void trespassing_root(u64 cpu) {
+    volatile char *volatile p = malloc(8);
+    free((void *)p);
+    (void)p[cpu & 7];
+    sim_done();
+}
+/* What a run of root with this end leaves on standard output. */
+static void bad_run(void (*root)(u64), unsigned end, char *text, size_t size) {
+    struct sim_options o = {.cpus = 1, .root = root};
     int out = dup(STDOUT_FILENO), pipes[2];
     assert_int_equal(pipe(pipes), 0);
     fflush(stdout);
     dup2(pipes[1], STDOUT_FILENO);
     setenv("TRACE", "1", 1);
-    unsigned failed = sim_count(&o, 3, 1, SIM_FAILED);
+    unsigned found = sim_count(&o, 3, 1, (enum sim_result)end);
     unsetenv("TRACE");
     fflush(stdout);
     dup2(out, STDOUT_FILENO);
     close(pipes[1]);
-    char text[8192] = "";
-    for (size_t n = 0, got = 1; got && n + 1 < sizeof(text); n += got)
-        got = (size_t)read(pipes[0], text + n, sizeof(text) - n - 1);
-    assert_int_equal(failed, 1);
+    close(out);
+    memset(text, 0, size);
+    for (size_t n = 0, got = 1; got && n + 1 < size; n += got)
+        got = (size_t)read(pipes[0], text + n, size - n - 1);
+    close(pipes[0]);
+    assert_int_equal(found, 1);
+}
+static void failures_are_in_it(void **s) {
+    (void)s;
+    char text[8192];
+    bad_run(failing_root, SIM_FAILED, text, sizeof(text));
     assert_int_equal(lines_with(text, "1 failing_root             sim: expected cpu == 1234"), 1);
     assert_int_equal(lines_with(text, "the run ends: expectation failed"), 1);
+    bad_run(panicking_root, SIM_PANIC, text, sizeof(text));
+    assert_int_equal(lines_with(text, "panic on CPU 0: made up (somewhere.c:12)"), 1);
+    assert_int_equal(lines_with(text, "the run ends: kernel panic"), 1);
+#ifdef __SANITIZE_ADDRESS__
+    bad_run(trespassing_root, 99, text, sizeof(text));
+    assert_int_equal(lines_with(text, "starts trespassing_root"), 1);
+    assert_int_equal(lines_with(text, "the run ends: a report of the address sanitizer"), 1);
+#else
+    (void)trespassing_root;
+#endif
 }
 
 int main(void) {

@@ -289,13 +289,22 @@ function gutterDraw() {
         if (y + lane.height < AXIS + MAP || y > view.height) continue;
         g.fillStyle = colours.text;
         g.font = '600 13px system-ui, "DejaVu Sans", sans-serif';
-        g.fillText('CPU ' + lane.cpu, 12, y + lane.height / 2);
+        const low = lane.height < 68; // no room for more than the number
+        g.fillText('CPU ' + lane.cpu, 12, low ? y + lane.height / 2 : Math.max(y + 16, Math.min(y + lane.height / 2, baseY(lane.cpu) - 12)));
+        if (low) continue;
         g.font = '9px system-ui, "DejaVu Sans", sans-serif';
         g.fillStyle = colours.muted;
         g.textAlign = 'right';
         g.fillText('kernel', GUTTER - 12, baseY(lane.cpu) + KERNEL_H / 2);
         g.fillText('pays', GUTTER - 12, baseY(lane.cpu) + KERNEL_H + PAY_H + 2);
         g.textAlign = 'left';
+    }
+    const room = view.height - AXIS - MAP;
+    if (view.total > room + 1) { // more lanes than fit
+        g.fillStyle = colours.kernel;
+        g.beginPath();
+        g.roundRect(view.width - 7, MAP + AXIS + view.y / view.total * room, 5, room / view.total * room, 2.5);
+        g.fill();
     }
     g.fillStyle = colours.panel;
     g.fillRect(0, 0, GUTTER - 8, MAP + AXIS);

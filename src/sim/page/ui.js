@@ -117,7 +117,7 @@ function detailsShow() {
     d.replaceChildren();
     if (!e) {
         const p = element('p');
-        p.innerHTML = 'Wheel: zoom. Drag: move. Click: details.<br><kbd>/</kbd> find &nbsp; <kbd>Enter</kbd> next hit &nbsp; <kbd>j</kbd> <kbd>k</kbd> next, previous event<br>' +
+        p.innerHTML = 'Wheel: zoom (Shift: along, Alt: up and down). Drag: move. Click: details.<br><kbd>/</kbd> find &nbsp; <kbd>Enter</kbd> next hit &nbsp; <kbd>j</kbd> <kbd>k</kbd> next, previous event<br>' +
             '<kbd>+</kbd> <kbd>-</kbd> <kbd>0</kbd> zoom &nbsp; <kbd>&larr;</kbd> <kbd>&rarr;</kbd> move<br><br>A lane per CPU. A program stands as high as its call is deep, in its EC’s colour; ' +
             'hatched: a guest. Grey below: the kernel. The strip under it: whose scheduling context pays. Triangles: interrupts, red ones preemption.';
         d.append(p);
