@@ -1,7 +1,7 @@
 /* The machine half of a simulated CPU: interrupts, idle, time, FPU, bases, panic, console. */
 #include "arch/fpu.h"
 #include "arch/assert.h"
-#include "sim/trace.h"
+#include "sim/internal.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

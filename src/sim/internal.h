@@ -73,3 +73,5 @@ bool sim_check_now(const struct cpu *self);
 
 /* image.c: a root module for the loader: an ELF header whose entry is `entry`. Returns its size. */
 u64 sim_image_make(void *to, u64 entry);
+
+#include "sim/trace.h" /* TRACE(what, ...): every file of the backend has a line or two of it */

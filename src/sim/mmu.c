@@ -5,7 +5,7 @@
 #include "arch/ptab.h"
 #include "core/kmem.h"
 #include "core/pd.h"
-#include "sim/trace.h"
+#include "sim/internal.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Which simulated CPU goes on: seeded choice, virtual time, the trace hash. */
 #include "arch/assert.h"
-#include "sim/trace.h"
+#include "sim/internal.h"
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -7,7 +7,7 @@
 #include "arch/vcpu.h"
 #include "core/kmem.h"
 #include "core/pd.h"
-#include "sim/trace.h"
+#include "sim/internal.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

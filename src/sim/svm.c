@@ -4,7 +4,7 @@
 #include "arch/insn.h"
 #include "arch/mem.h"
 #include "arch/svm_vmcb.h"
-#include "sim/trace.h"
+#include "sim/internal.h"
 #include <string.h>
 
 extern const char __executable_start[], end[]; /* linker: guest programs lie between them */

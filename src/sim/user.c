@@ -5,7 +5,7 @@
  * treat RIP as on hardware: save it, show it in messages, change it. */
 #include "arch/assert.h"
 #include "core/pd.h"
-#include "sim/trace.h"
+#include "sim/internal.h"
 #include <stdio.h>
 #include <string.h>
 
