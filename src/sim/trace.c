@@ -119,6 +119,9 @@ void sim_trace_begin(void) {
     __sanitizer_set_death_callback(died);
 #endif
     (void)trace_us(sim_now); /* time begins */
+    for (unsigned i = 0; i < sim_opt.cpus; i++)
+        if (sim_cpus[i].mach.state == SIM_CPU_IDLE)
+            seg_add(&sim_cpus[i], TS_IDLE, NULL);
     if (to_page)
         return;
     setvbuf(stdout, NULL, _IOLBF, 0); /* a run that dies keeps its last line */
