@@ -184,10 +184,8 @@ static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
             *p = v->rax;
         break;
     case SIM_G_SET:
-        v->rax = s->a;
-        break;
     case SIM_G_ADD:
-        v->rax += s->a;
+        v->rax = s->a + (s->op == SIM_G_ADD ? v->rax : 0);
         break;
     case SIM_G_CLI:
         v->rflags &= ~RFLAGS_IF;

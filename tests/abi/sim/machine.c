@@ -29,7 +29,9 @@ unsigned machine_rounds(void) {
     const char *v = getenv("ROUNDS");
     return v && *v ? (unsigned)strtoul(v, NULL, 0) : 4;
 }
-bool machine_wanted(const char *name) {
+uint64_t machine_seed(void) { return (uint64_t)sim_choose(SIM_WORKLOAD, ~0u) << 32 | sim_choose(SIM_WORKLOAD, ~0u); }
+
+bool machine_wanted(const char *name) { /* CASE=name: only that one */
     const char *v = getenv("CASE");
     return !v || !*v || !strcmp(v, name);
 }
