@@ -42,7 +42,7 @@ struct cpu {
         u32 count;      /* atomic: callbacks that have not run */
         bool idle;      /* atomic */
     } rcu;
-    struct pd *reap;     /* dying PDs */
+    struct pd *reap;     /* atomic: dying PDs */
     u64 guest_flush_gen; /* arch/vcpu: generation of ASIDs on this CPU */
     u32 next_asid;
     u64 counters[ABI_COUNTERS]; /* atomic, written by this CPU */

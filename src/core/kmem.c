@@ -23,6 +23,7 @@ static struct spinlock kmem_lock; /* rank kmem, below slab caches: pools, lists,
 static struct pool *pools;
 static struct block *lists[MAX_ORDER + 1];
 static u64 pages_total, pages_available;
+static u64 pages_kept; /* atomic: of empty slabs that their caches keep */
 struct account kernel_account;
 u64 kmem_fail_at;
 
@@ -206,7 +207,7 @@ void kmem_pages_free(struct account *a, void *block, unsigned order) {
 }
 
 u64 kmem_pages_total(void) { return pages_total; }
-u64 kmem_pages_available(void) { return pages_available; }
+u64 kmem_pages_available(void) { return pages_available + atomic_load_rlx(&pages_kept); }
 
 /* A slab is 2^order pages, naturally aligned, so its header is found from any object in it. */
 struct slab {
@@ -256,6 +257,7 @@ static struct slab *slab_grow(struct slab_cache *c) {
     }
     slab_link(c, s);
     c->empty++;
+    atomic_fetch_add(&pages_kept, 1ul << c->order);
     return s;
 }
 
@@ -269,7 +271,10 @@ void *slab_alloc(struct slab_cache *c, struct account *a) {
         if (s) {
             object = s->free;
             s->free = *object;
-            c->empty -= s->used++ == 0;
+            if (!s->used++) {
+                c->empty--;
+                atomic_fetch_add(&pages_kept, -(1ul << c->order));
+            }
             if (!s->free)
                 slab_unlink(c, s);
         } else {
@@ -300,6 +305,8 @@ void slab_free(struct slab_cache *c, struct account *a, void *object) {
         c->empty--;
         slab_unlink(c, s);
         give = s;
+    } else if (!s->used) {
+        atomic_fetch_add(&pages_kept, 1ul << c->order);
     }
     spin_unlock(&c->lock);
     if (give) {

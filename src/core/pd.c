@@ -45,7 +45,7 @@ void pd_die(struct pd *pd) {
     }
     kobj_get(&pd->obj); /* until its spaces are empty */
     pd->reap_next = c->reap;
-    c->reap = pd;
+    atomic_store_rlx(&c->reap, pd);
     cpu_hazard_set(c, HZ_REAP);
 }
 
@@ -59,7 +59,7 @@ bool pd_reap(struct cpu *c) {
         struct pd **link = &c->reap;
         while (*link != pd)
             link = &(*link)->reap_next;
-        *link = pd->reap_next;
+        atomic_store_rlx(link, pd->reap_next);
         kobj_put(&pd->obj);
     }
     return c->reap != NULL;

@@ -3,6 +3,7 @@
 #include "arch/atomic.h"
 #include "arch/spin.h"
 #include "core/cpu.h"
+#include "core/pd.h"
 
 /* One epoch at a time. `epoch` is the last one begun, `ended` the last one over; `waiting` holds a bit for every CPU that the
  * running epoch still waits for. A callback queued before an epoch begins is ripe when it has ended. */
@@ -70,31 +71,35 @@ static void epoch_pass(struct cpu *c) {
     kick(mask | ripe);
 }
 
-/* Objects die through several callbacks in a row: capability, EC, PD. */
-#define RCU_PUSH 6
+/* Objects die through several callbacks in a row (capability, EC, PD), PDs in steps; and others may die all the time. */
+#define RCU_PUSH 64
+#define LAST_TRY 1
 
 static bool any_pending(void) {
     for (unsigned i = 0; i < cpu_count; i++)
-        if (cpus[i] && (atomic_load_rlx(&cpus[i]->rcu.count) || atomic_load_rlx(&cpus[i]->inbox)))
+        if (cpus[i] && (atomic_load_rlx(&cpus[i]->rcu.count) || atomic_load_rlx(&cpus[i]->inbox) ||
+                        atomic_load_rlx(&cpus[i]->reap)))
             return true;
     return false;
 }
 
 bool rcu_push(struct cpu *c, u64 *target) {
-    if (*target ? atomic_load_acq(&ended) >= *target : !any_pending()) {
-        *target = 0;
-        return false;
+    bool more = any_pending() && (!*target || atomic_load_acq(&ended) < *target);
+    if (!more) {
+        *target = *target > LAST_TRY ? LAST_TRY : 0; /* what came since the last one failed */
+        return *target;
     }
     u64 mask = 0;
     spin_lock(&rcu_lock);
-    if (!*target)
+    if (*target <= LAST_TRY)
         *target = epoch + RCU_PUSH;
-    wanted = max_u64(wanted, *target);
-    if (ended == epoch && epoch < *target)
+    wanted = max_u64(wanted, epoch + 1);
+    if (ended == epoch)
         mask = epoch_begin(NULL); /* we are in the middle of something */
     spin_unlock(&rcu_lock);
     kick(mask);
     cpu_hazard_set(c, HZ_SCHED | HZ_RCU);
+    (void)pd_reap(c);
     (void)arch_preempt_pending();
     arch_cpu_relax();
     return true;
