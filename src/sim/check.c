@@ -1,84 +1,97 @@
-/* Invariants over the core's structures, looked at from outside while no CPU is in the kernel. A violation is a panic. */
+/* When the invariants are looked at: no CPU is inside the kernel then, and nobody moves meanwhile. */
 #include "arch/assert.h"
-#include "arch/ptab.h"
 #include "core/pd.h"
-#include "core/sc.h"
-#include "sim/internal.h"
+#include "core/space_priv.h"
+#include "sim/check.h"
 
-/* Queues of a CPU: bitmap and lists agree, every SC is where its state says, circles close. */
-static void sched_check(const struct cpu *c) {
-    for (unsigned p = 0; p < SC_PRIORITIES; p++) {
-        const struct sc *first = c->sched.queue[p];
-        assert(!!first == (c->sched.bitmap[p / 64] >> p % 64 & 1));
-        const struct sc *sc = first;
-        for (unsigned n = 0; sc && n < 100000; n++) {
-            assert(sc->state == SC_READY && sc->cpu == c->id && sc->prio == p && sc->next->prev == sc);
-            assert(sc->obj.type == KOBJ_SC && sc->ec->cpu == c->id);
-            sc = sc->next == first ? NULL : sc->next;
-        }
-        assert(!sc);
-    }
-    assert(c->sc && c->sc->state == SC_RUNNING && c->ec && c->ec->cpu == c->id);
+/* Locks taken since the last look: nearly all shared structures change under one. */
+#define TOUCHED 16u
+static const struct spinlock *touched[TOUCHED];
+static unsigned touched_count; /* TOUCHED + 1: too many to remember */
+
+void sim_check_touched(const struct spinlock *l) {
+    if (sim_opt.check_every != SIM_CHECK_CALLS || touched_count > TOUCHED)
+        return;
+    for (unsigned i = 0; i < touched_count; i++)
+        if (touched[i] == l)
+            return;
+    if (touched_count < TOUCHED)
+        touched[touched_count] = l;
+    touched_count++;
 }
 
-/* Call chains: both ends know each other, and following callees ends. */
-static void ec_check(const struct ec *ec) {
-    const struct ec *end = ec;
-    unsigned n = 0;
-    assert(ec->obj.type == KOBJ_EC && ec->cpu < sim_opt.cpus && (ec->obj.refs > 0 || ec->obj.dead));
-    assert(!ec->callee || (ec->callee->caller == ec && ec->callee->cpu == ec->cpu));
-    assert(!ec->caller || ec->caller->callee == ec);
-    while (end->callee && ++n < 100000)
-        end = end->callee;
-    assert(!end->callee);
-    assert(!ec->sc || ec->sc->ec == ec);
-    for (const struct sc *sc = ec->parked; sc; sc = sc->next == ec->parked ? NULL : sc->next)
-        assert(sc->state == SC_PARKED && sc->parked_on == ec);
+static bool is_touched(const struct spinlock *l) {
+    for (unsigned i = 0; i < touched_count; i++)
+        if (touched[i] == l)
+            return true;
+    return false;
 }
 
 static void pd_check(struct pd *pd) {
-    assert(pd->obj.type == KOBJ_PD && !spin_held(&pd->mem.lock) && pd->mem.lock.owner == 0 && pd->caps.lock.owner == 0);
-    for (const struct ec *ec = pd->ecs; ec; ec = ec->pd_next) {
-        assert(ec->pd == pd);
-        ec_check(ec);
-    }
+    assert(pd->obj.type == KOBJ_PD && !pd->ec_lock.owner);
+    for (const struct ec *ec = pd->ecs, *prev = NULL; ec; prev = ec, ec = ec->pd_next)
+        assert(ec->pd == pd && ec->pd_prev == prev && sim_alloc_at(ec));
     sim_space_check(pd);
 }
 
-/* What a CPU's TLB holds is what the tables of its address space say, with no more rights, unless a flush is already asked for. */
-static void tlb_check(const struct cpu *c) {
-    if (c->shoot_req != c->shoot_ack || sim_opt.no_flush)
-        return;
-    for (unsigned i = 0; i < SIM_TLB_SIZE; i++) {
-        const struct sim_tlb_entry *e = &c->mach.tlb[i];
-        u64 pfn;
-        unsigned perm;
-        if (!e->page)
-            continue;
-        assert(ptab_lookup(&c->space->host, e->page - 1, &pfn, &perm));
-        assert(pfn == e->frame && (e->perm & ~perm) == 0);
-    }
+static void pd_check_touched(struct pd *pd) {
+    for (unsigned type = CRD_MEM; type <= CRD_OBJ; type++)
+        if (is_touched(&space_of(pd, type)->lock))
+            space_check_type(pd, type);
 }
 
-bool sim_check_now(const struct cpu *self) {
-    for (unsigned i = 0; i < sim_opt.cpus; i++) {
-        const struct mach_cpu *m = &sim_cpus[i].mach;
-        if (&sim_cpus[i] != self && m->state != SIM_CPU_IDLE && m->active == m->kernel)
-            return false; /* inside the kernel: its structures are in motion */
-    }
+static void check_all(void) {
+    sim_pds_each(pd_check);
+    sim_check_run();
+    sim_check_memory();
+    sim_check_translations();
+}
+
+static void check_call(const struct cpu *c) {
+    sim_check_run_on(c);
+    if (!touched_count)
+        return;
+    sim_pds_each(pd_check_touched);
+    if (is_touched(&node_cache.lock))
+        sim_check_references();
+    if (is_touched(&c->space->mem.lock))
+        sim_check_tlb(c);
+}
+
+static bool inside_kernel(const struct mach_cpu *m) {
+    return m->state != SIM_CPU_IDLE && m->active == m->kernel && !m->in_guest;
+}
+
+/* On behalf of `self`; calls: only what the calls on it have touched. */
+static bool look(const struct cpu *self, bool calls) {
+    for (unsigned i = 0; i < sim_opt.cpus; i++)
+        if (&sim_cpus[i] != self && inside_kernel(&sim_cpus[i].mach))
+            return false; /* its structures are in motion */
     bool was = sim_running;
-    sim_running = false; /* no scheduling while we look */
     i64 fuel = sim_fuel;
     u64 now = sim_now;
+    sim_running = false; /* no scheduling while we look */
     sim_fuel = INT64_MAX;
-    sim_pds_each(pd_check);
-    for (unsigned i = 0; i < sim_opt.cpus; i++) {
-        sched_check(&sim_cpus[i]);
-        tlb_check(&sim_cpus[i]);
-    }
+    if (calls && touched_count <= TOUCHED)
+        check_call(self);
+    else
+        check_all();
+    touched_count = 0;
     sim_fuel = fuel, sim_now = now;
     sim_running = was;
     return true;
 }
 
-void sim_check(void) { sim_check_now(sim_running ? arch_cpu_self() : NULL); }
+bool sim_check_now(const struct cpu *self) { return look(self, false); }
+void sim_check(void) { look(sim_running ? arch_cpu_self() : NULL, false); }
+
+void sim_check_exit(const struct cpu *self) {
+    static unsigned exits;
+    static bool due; /* at the next exit that finds the other CPUs outside */
+    bool calls = sim_opt.check_every == SIM_CHECK_CALLS;
+    if (sim_opt.check_every == SIM_CHECK_END)
+        return;
+    due |= ++exits % (calls ? SIM_CHECK_DEFAULT : sim_opt.check_every) == 0;
+    if (due || calls)
+        due &= !look(self, !due);
+}

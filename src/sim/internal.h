@@ -9,6 +9,8 @@
 #define SIM_KERNEL_STACK 0x40000u
 #define SIM_USER_STACK   0x20000u
 
+#define SIM_CHECK_DEFAULT 64u /* kernel exits between two walks over everything */
+
 enum sim_trap { SIM_TRAP_INTERRUPT, SIM_TRAP_SYSCALL, SIM_TRAP_EXCEPTION };
 
 extern struct sim_options sim_opt;
@@ -55,6 +57,8 @@ void sim_pds_each(void (*f)(struct pd *));
 #define SIM_VTD_BASE  0xfed90000ul
 #define SIM_MCFG_BASE 0xb0000000ul
 void sim_iotlb_each(void (*f)(u16 domain, u64 page, u64 frame, unsigned perm));
+/* f for every context table that the unit's root table refers to. */
+void sim_contexts_each(void (*f)(const void *table));
 
 /* user.c: resumes thread ec until its next trap and runs the kernel's part of it; returns what runs next. */
 struct ec *sim_user_run(struct cpu *c, struct ec *ec);
@@ -65,11 +69,17 @@ void sim_users_dump(void);
 /* sim.c */
 void sim_replay_print(void);
 
-/* space_check.c: invariants of all nodes of pd against its tables. */
-void sim_space_check(struct pd *pd);
+/* check_space.c: invariants of a PD's spaces against its tables. */
+void sim_space_check(const struct pd *pd);
 
-/* check.c: false if another CPU than self is inside the kernel. */
+/* check.c: all invariants; false if another CPU than self is inside the kernel. */
 bool sim_check_now(const struct cpu *self);
+/* The kernel is about to go back to user or guest mode on `self`: looks if it is time to. */
+void sim_check_exit(const struct cpu *self);
+/* A lock was taken: what it protects may change. */
+void sim_check_touched(const struct spinlock *l);
+/* Once, when root exists and has not run: what the kernel keeps for ever. */
+void sim_check_boot(void);
 
 /* image.c: a root module for the loader: an ELF header whose entry is `entry`. Returns its size. */
 u64 sim_image_make(void *to, u64 entry);

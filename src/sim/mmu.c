@@ -5,7 +5,7 @@
 #include "arch/ptab.h"
 #include "core/kmem.h"
 #include "core/pd.h"
-#include "sim/internal.h"
+#include "sim/check.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +50,7 @@ void arch_mem_poison(void *p, size_t size) {
     __asan_poison_memory_region(p, size);
 #endif
     (void)VALGRIND_MAKE_MEM_NOACCESS(p, size);
+    sim_alloc_off(p, size);
     sim_user_forget((char *)p - 8); /* the allocator keeps an object's first word for itself */
     TRACE(free, p, size);
 }
@@ -59,7 +60,7 @@ void arch_mem_unpoison(void *p, size_t size) {
     __asan_unpoison_memory_region(p, size);
 #endif
     (void)VALGRIND_MAKE_MEM_DEFINED(p, size);
-    (void)p, (void)size;
+    sim_alloc_on(p, size);
 }
 
 void *sim_phys(paddr_t pa) { return pa.v < sim_opt.ram ? arch_phys_ptr(pa) : NULL; }

@@ -219,6 +219,7 @@ void spin_lock(struct spinlock *l) {
     }
     l->owner = c->id + 1;
     c->mach.locks_held++;
+    sim_check_touched(l);
 }
 
 bool spin_trylock(struct spinlock *l) {

@@ -103,6 +103,7 @@ static void boot_main(struct cpu *c) {
             arch_cpu_relax();
         if (!core_root_init(c))
             sim_stop(SIM_PANIC);
+        sim_check_boot();
         root_up = true;
     }
     boot_wait(&root_up);
@@ -147,6 +148,7 @@ enum sim_result sim_run(const struct sim_options *o) {
     sim_opt.cpus = o->cpus ? o->cpus : 4;
     sim_opt.ram = o->ram ? o->ram : 64ul << 20;
     sim_opt.steps = o->steps ? o->steps : 50000000;
+    sim_opt.check_every = o->check_every ? o->check_every : SIM_CHECK_DEFAULT;
     assert(sim_opt.cpus <= ABI_MAX_CPUS && sim_opt.ram <= SIM_ARENA_SIZE && sim_opt.root);
     sim_sched_init();
     sim_trace_begin();
@@ -186,7 +188,12 @@ enum sim_result sim_run(const struct sim_options *o) {
     return r;
 }
 
-void sim_done(void) { sim_stop(SIM_OK); }
+/* The other CPUs may finish what they are at in the kernel: then the last look at everything can be taken. */
+void sim_done(void) {
+    for (unsigned i = 0; i < 4000 && !sim_check_now(arch_cpu_self()); i++)
+        sim_step();
+    sim_stop(SIM_OK);
+}
 
 void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 b) {
     sim_failures++;
@@ -199,6 +206,13 @@ bool sim_cpu_is_idle(unsigned cpu) { return sim_cpus[cpu].mach.state == SIM_CPU_
 static u64 env_number(const char *name, u64 otherwise) {
     const char *v = getenv(name);
     return v && *v ? strtoul(v, NULL, 0) : otherwise;
+}
+
+static unsigned check_env(unsigned otherwise) {
+    const char *v = getenv("CHECK");
+    if (v && !strcmp(v, "calls"))
+        return SIM_CHECK_CALLS;
+    return v && !strcmp(v, "end") ? SIM_CHECK_END : (unsigned)env_number("CHECK", otherwise);
 }
 
 /* One run in a child. Its output is shown only if `show`. */
@@ -228,7 +242,7 @@ unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum 
     struct sim_options mine = *o;
     unsigned bad = 0;
     mine.cpus = (unsigned)env_number("CPUS", o->cpus ? o->cpus : 4);
-    mine.check_every = (unsigned)env_number("CHECK", o->check_every);
+    mine.check_every = check_env(o->check_every);
     mine.store_buffers = env_number("STOREBUF", o->store_buffers);
     sim_trace_seed = env_number("SEED", first);
     if (getenv("SEED") || getenv("TRACE")) {

@@ -21,6 +21,8 @@ enum sim_sched {
     SIM_RANDOM, /* at each chosen point any CPU that can run, uniformly */
     SIM_PCT,    /* priorities with `depth` change points in a window */
 };
+#define SIM_CHECK_END   (~0u)     /* all invariants at the end only: for measuring and for long searches */
+#define SIM_CHECK_CALLS (~0u - 1) /* after every call those of what it touched, all at every 64th */
 struct sim_options {
     unsigned cpus; /* 1..64; 0: 4 */
     u64 seed;
@@ -30,7 +32,7 @@ struct sim_options {
     const char *cmdline; /* kernel's */
     enum sim_sched sched;
     unsigned depth;
-    unsigned check_every; /* sim_check at every Nth return to user mode; 0: at the end only */
+    unsigned check_every; /* all invariants at every Nth return to user or guest mode; 0: 64; or SIM_CHECK_* */
     u64 steps;            /* budget of scheduling points; 0: 50 million */
     bool no_svm;          /* CPUs without AMD-V */
     bool no_iommu;        /* machine without VT-d */

@@ -251,7 +251,10 @@ void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     sim_stores_done(); /* as sim_user_run */
     sim_hash_mix(v->rip);
     TRACE(guest, arch_cpu_self(), v->rip);
+    sim_check_exit(arch_cpu_self());
+    m->in_guest = true;
     v->exitcode = state_valid(v) ? guest_run(m, v, regs) : EXIT_INVALID;
+    m->in_guest = false;
     if (v->exitcode != EXIT_INVALID)
         v->eventinj &= ~SVM_EVENT_VALID;
     sim_hash_mix(v->exitcode);

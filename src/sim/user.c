@@ -77,15 +77,13 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
     struct mach_cpu *m = &c->mach;
     u64 rip = ec->regs.rip;
     assert(ec == c->ec && c->space == ec->pd && m->locks_held == 0);
-    static unsigned exits;
     sim_point();
     sim_stores_done(); /* SYSRET does not, but a program's own stores are not delayed: they would overtake the kernel's */
     if (sim_interrupt_pending(m)) {
         sim_interrupts_deliver(c);
         return core_resume(c);
     }
-    if (sim_opt.check_every && ++exits % sim_opt.check_every == 0)
-        sim_check_now(c);
+    sim_check_exit(c);
     struct sim_fiber *f = fiber_find(ec);
     if (!f || f->token != rip) {
         if (rip < (u64)__executable_start || rip >= (u64)etext) { /* nothing to execute there */

@@ -195,6 +195,12 @@ bool sim_dma_write(u16 rid, u64 addr, u64 value) {
     return p;
 }
 
+void sim_contexts_each(void (*f)(const void *table)) {
+    for (unsigned bus = 0; vtd.root && bus < 256; bus++)
+        if (mem(vtd.root)[2 * bus] & 1)
+            f(mem(mem(vtd.root)[2 * bus] & ~PAGE_MASK));
+}
+
 void sim_iotlb_each(void (*f)(u16 domain, u64 page, u64 frame, unsigned perm)) {
     for (unsigned i = 0; i < CACHED; i++)
         if (iotlb[i].valid && iotlb[i].perm)

@@ -25,6 +25,7 @@ struct mach_cpu {
     u64 relaxed;              /* wait loop iterations since the last progress */
     struct sim_fiber *kernel; /* its kernel stack */
     struct sim_fiber *active; /* kernel, or the user fiber that runs on this CPU */
+    bool in_guest;            /* a guest runs: the kernel's structures are at rest here */
     /* interrupts */
     bool ipi;
     u64 irq[2]; /* pending GSIs */
