@@ -196,9 +196,11 @@ static void blocks_check(void) {
         if (a->caps)
             assert(s->used == a->caps);
         else if (!a->claimed && is_pool_head(a))
-            pages -= a->size / PAGE_SIZE; /* the pool does not count its own */
-        else if (!a->claimed && !a->boot) /* then it must be an empty slab, or it is lost */
+            pages -= a->size / PAGE_SIZE;   /* the pool does not count its own */
+        else if (!a->claimed && !a->boot) { /* then it must be an empty slab (which counts as free), or it is lost */
             assert(s->used == 0 && s->free > a->p && s->free < (void *)((char *)a->p + a->size) && ++empty < 10);
+            pages -= a->size / PAGE_SIZE;
+        }
     }
     assert(pages + kmem_pages_available() == kmem_pages_total());
 }
