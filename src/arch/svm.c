@@ -7,19 +7,14 @@
 #include "core/klog.h"
 #include "core/pd.h"
 
-#define MSR_MCG_STATUS 0x17a
-#define MSR_EFER       0xc0000080
-#define MSR_TSC_AUX    0xc0000103
-#define MSR_VM_CR      0xc0010114 /* APM vol 2 15.30.1 */
-#define VM_CR_SVMDIS   (1ul << 4)
-#define MSR_VM_HSAVE   0xc0010117
-#define CR4_PKE        (1ul << 22)
-#define DR7_GD         (1ul << 13)
+#define MSR_VM_CR    0xc0010114 /* APM vol 2 15.30.1 */
+#define VM_CR_SVMDIS (1ul << 4)
+#define MSR_VM_HSAVE 0xc0010117
 
 struct svm_cpu {
     paddr_t host_vmcb; /* the VMLOAD part of the host's state */
     u64 tsc_aux;
-    struct vcpu *owner; /* whose DR0-3 and PKRU are in the registers: neither kernel nor threads can read or use them */
+    struct vcpu_lazy *owner;
     bool ready;
     bool flush_all; /* a new generation of ASIDs began and VMRUN has not flushed yet */
 };
@@ -33,9 +28,9 @@ static void *msrpm, *iopm_all, *npt_empty;
 
 static inline bool bit(u32 reg, unsigned n) { return reg >> n & 1; }
 
+static bool svm_present(void) { return cpuid(0x80000000, 0).a >= 0x8000000a && bit(cpuid(0x80000001, 0).c, 2); }
+
 static const char *svm_missing(void) {
-    if (cpuid(0x80000000, 0).a < 0x8000000a || !bit(cpuid(0x80000001, 0).c, 2))
-        return "the CPU has no AMD-V (VT-x is not supported yet); in QEMU use -cpu max";
     if (rdmsr(MSR_VM_CR) & VM_CR_SVMDIS)
         return "AMD-V is disabled by the firmware; switch SVM on in its setup";
     if (!bit(cpuid(0x8000000a, 0).d, 0))
@@ -141,29 +136,11 @@ static enum abi_status svm_init(struct ec *ec) {
 
 static void svm_fini(struct ec *ec) {
     struct vcpu *v = ec->vcpu;
-    if (svm_cpus[ec->cpu].owner == v)
+    if (svm_cpus[ec->cpu].owner == &v->lazy)
         svm_cpus[ec->cpu].owner = NULL;
     ec->vcpu = NULL;
     kmem_pages_free(&ec->pd->account, v->vmcb, 0);
     slab_free(&vcpu_cache, &ec->pd->account, v);
-}
-
-/* DR0-3 and PKRU move only when another guest comes. */
-static void lazy_registers_load(struct svm_cpu *s, struct vcpu *v) {
-    struct vcpu *old = s->owner;
-    s->owner = v;
-    u64 cr4 = svm.pku ? cr4_read() : 0;
-    if (svm.pku)
-        cr4_write(cr4 | CR4_PKE); /* WRPKRU needs it; no user page is touched until it is off again */
-    if (old) {
-        old->dr[0] = dr0_read(), old->dr[1] = dr1_read(), old->dr[2] = dr2_read(), old->dr[3] = dr3_read();
-        old->pkru = svm.pku ? rdpkru() : 0;
-    }
-    dr0_write(v->dr[0]), dr1_write(v->dr[1]), dr2_write(v->dr[2]), dr3_write(v->dr[3]);
-    if (svm.pku) {
-        wrpkru(v->pkru);
-        cr4_write(cr4);
-    }
 }
 
 /* An ASID of the CPU's present generation whose translations are as young as `gen` of the guest's table. ASIDs are used up one
@@ -206,8 +183,8 @@ static void entry_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, stru
     b->eventinj = v->inj;
     if (SVM_EVENT_TYPE(v->inj) == SVM_EVENT_SOFT)
         b->nrip = b->rip; /* where INT returns to: with next-RIP save VMRUN takes it from here, without from RIP */
-    if (unlikely(s->owner != v))
-        lazy_registers_load(s, v);
+    if (unlikely(s->owner != &v->lazy))
+        vcpu_lazy_load(&s->owner, &v->lazy, svm.pku);
 }
 
 /* GIF 0: registers that host code sees, too, are the guest's from here to the exit. */
@@ -248,7 +225,7 @@ static void injection_settle(struct vcpu *v) {
 static void xsetbv_emulate(struct vcpu *v, const struct uregs *r) {
     struct vmcb *b = v->vmcb;
     u64 value = r->rdx << 32 | (u32)b->rax;
-    if (b->cpl || (u32)r->rcx || !svm_xcr0_valid(value)) {
+    if (b->cpl || (u32)r->rcx || !vcpu_xcr0_valid(value, svm.xcr0)) {
         v->inj = SVM_EVENT(VEC_GP, SVM_EVENT_EXC, SVM_EVENT_ERROR);
         return;
     }
@@ -362,6 +339,9 @@ static struct ec *svm_run(struct cpu *c) {
 
 const struct vcpu_vendor svm_vendor = {
     .feature = HIP_SVM,
+    .fault_event = EVT_SVM_NPF,
+    .ptab = PTAB_NPT,
+    .present = svm_present,
     .missing = svm_missing,
     .cpu_init = svm_cpu_init,
     .init = svm_init,

@@ -1,11 +1,11 @@
 /* AMD-V, shared between its files: svm.c (CPUs, world switch, exits) and svm_state.c (messages, validity). */
 #pragma once
 #include "arch/svm_vmcb.h"
-#include "arch/types.h"
+#include "arch/vcpu_vendor.h"
 
 struct ec;
 struct abi_utcb;
-struct vcpu {
+struct vcpu { /* each vendor's own; core knows it by name only */
     struct vmcb *vmcb;
     u32 ctrl[2], exc; /* intercepts that the VMM asked for */
     u32 refused; /* MTD bits of written state that never gets as far as the VMCB because the kernel itself would fault on it */
@@ -19,8 +19,7 @@ struct vcpu {
     u64 tlb_gen;     /* pd->guest_gen that its translations are not older than */
     u64 tpr_threshold;
     u64 xcr0, tsc_aux;
-    u64 dr[4];
-    u32 pkru;
+    struct vcpu_lazy lazy;
 };
 
 /* What this machine has; the same on all CPUs, set on the boot CPU. */
@@ -40,4 +39,3 @@ void svm_set(struct ec *ec, const struct abi_utcb *u, u32 mtd);
 /* Would VMRUN take this state (APM vol 2 15.5.1 "Canonicalization and Consistency Checks")? Asked here first, because an emulator
  * that refuses writes host state into the guest's save area. What is not asked here is refused by the hardware. */
 bool svm_state_valid(struct vcpu *v);
-bool svm_xcr0_valid(u64 xcr0);

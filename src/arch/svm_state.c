@@ -3,14 +3,6 @@
 #include "core/abi.h"
 #include "core/ec.h"
 
-/* The VMM can write its UTCB while we read it: what is judged is read once. */
-#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
-
-#define CR0_PE      (1ul << 0)
-#define CR0_NW      (1ul << 29)
-#define CR0_CD      (1ul << 30)
-#define CR0_PG      (1ul << 31)
-#define CR4_PAE     (1ul << 5)
 #define AR_P        0x80
 #define AR_L        0x200
 #define AR_DB       0x400
@@ -221,12 +213,6 @@ static void inject_set(struct vcpu *v, u32 info, u32 error) {
     refuse(v, MTD_INJ, valid && (type == 1 || type == 7 || (type == SVM_EVENT_EXC && (vec == 2 || vec > 31))));
 }
 
-bool svm_xcr0_valid(u64 x) { /* SDM vol 1 13.3 "Enabling the XSAVE Feature Set", the same on AMD */
-    u64 avx512 = x & 0xe0, mpx = x & 0x18;
-    return (x & 1) && !(x & ~svm.xcr0) && (!(x & 4) || (x & 2)) && (!avx512 || (avx512 == 0xe0 && (x & 4))) &&
-           (!mpx || mpx == 0x18);
-}
-
 static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
     struct vmcb *b = v->vmcb;
     if (mtd & MTD_SYSCALL) {
@@ -245,7 +231,7 @@ static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
     if (mtd & MTD_XSAVE) {
         v->xcr0 = READ_ONCE(s->xcr0);
         /* No supervisor state is offered: guests cannot write XSS (its MSR is intercepted), so it is 0 on both sides. */
-        refuse(v, MTD_XSAVE, READ_ONCE(s->xss) || (v->xcr0 != 1 && !svm_xcr0_valid(v->xcr0)));
+        refuse(v, MTD_XSAVE, READ_ONCE(s->xss) || (v->xcr0 != 1 && !vcpu_xcr0_valid(v->xcr0, svm.xcr0)));
     }
     if (mtd & MTD_PAT)
         b->g_pat = s->pat;

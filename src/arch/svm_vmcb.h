@@ -52,7 +52,6 @@ static_assert(offsetof(struct vmcb, rax) == 0x5f8 && offsetof(struct vmcb, cr2) 
 static_assert(offsetof(struct vmcb, g_pat) == 0x668, "APM B");
 
 enum { SVM_CR0_WRITE = 1 << 16, SVM_CR4_WRITE = 1 << 20, SVM_CR8_WRITE = 1 << 24 }; /* cr */
-enum { VEC_DB = 1, VEC_UD = 6, VEC_GP = 13, VEC_AC = 17, VEC_MC = 18 };             /* exception vectors */
 enum { /* misc1, misc2: bit = exit code - 0x60, - 0x80 */
        SVM_MISC1_VINTR = 1 << 4,
        SVM_MISC1_IRET = 1 << 20,
@@ -88,10 +87,6 @@ enum { SVM_TLB_FLUSH_ALL = 1, SVM_TLB_FLUSH_ASID = 3 };
 #define SVM_EVENT_TYPE(e)          ((unsigned)(e) >> 8 & 7)
 enum { SVM_EVENT_INTR = 0, SVM_EVENT_NMI = 2, SVM_EVENT_EXC = 3, SVM_EVENT_SOFT = 4 };
 
-#define EFER_SCE   (1ul << 0)
-#define EFER_LME   (1ul << 8)
-#define EFER_LMA   (1ul << 10)
-#define EFER_NXE   (1ul << 11)
 #define EFER_SVME  (1ul << 12)
 #define EFER_FFXSR (1ul << 14)
 #define EFER_TCE   (1ul << 15)

@@ -1,5 +1,6 @@
 #include "arch/vcpu.h"
 #include "arch/assert.h"
+#include "arch/insn.h"
 #include "arch/mem.h"
 #include "arch/vcpu_vendor.h"
 #include "core/cpu.h"
@@ -10,20 +11,24 @@ static const struct vcpu_vendor *const vendors[] = {&svm_vendor};
 static const struct vcpu_vendor
     *vendor; /* written on the boot CPU before the others start; NULL: no vCPUs on this machine */
 
-u32 arch_vcpu_features(void) {
-    for (unsigned i = 0; i < ARRAY_SIZE(vendors); i++)
-        if (!vendors[i]->missing())
-            return vendors[i]->feature;
-    return 0;
+/* Sets `vendor`; why there is none. */
+static const char *vendor_choose(void) {
+    const char *missing = "the CPU has neither AMD-V nor VT-x; in QEMU use -cpu max";
+    vendor = NULL;
+    for (unsigned i = 0; !vendor && i < ARRAY_SIZE(vendors); i++)
+        if (vendors[i]->present()) {
+            missing = vendors[i]->missing();
+            vendor = missing ? NULL : vendors[i];
+        }
+    return missing;
 }
 
+u32 arch_vcpu_features(void) { return vendor_choose() ? 0 : vendor->feature; }
+enum ptab_kind arch_vcpu_ptab(void) { return vendor ? vendor->ptab : PTAB_NPT; }
+bool arch_vcpu_faulted(unsigned event) { return vendor && event == vendor->fault_event; }
+
 bool arch_vcpu_cpu_init(struct cpu *c) {
-    const char *missing = NULL;
-    for (unsigned i = 0; !vendor && i < ARRAY_SIZE(vendors); i++) {
-        missing = vendors[i]->missing();
-        if (!missing)
-            vendor = vendors[i];
-    }
+    const char *missing = vendor ? NULL : vendor_choose();
     if (vendor)
         return vendor->cpu_init(c);
     if (c->id == 0)
@@ -41,6 +46,29 @@ void arch_vcpu_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) { vendor->s
 
 struct ec *arch_vcpu_run(struct cpu *c) {
     return vendor->run(c);
+}
+
+void vcpu_lazy_load(struct vcpu_lazy **owner, struct vcpu_lazy *mine, bool pku) {
+    struct vcpu_lazy *old = *owner;
+    *owner = mine;
+    u64 cr4 = pku ? cr4_read() : 0;
+    if (pku)
+        cr4_write(cr4 | CR4_PKE); /* WRPKRU needs it; no user page is touched until it is off again */
+    if (old) {
+        old->dr[0] = dr0_read(), old->dr[1] = dr1_read(), old->dr[2] = dr2_read(), old->dr[3] = dr3_read();
+        old->pkru = pku ? rdpkru() : 0;
+    }
+    dr0_write(mine->dr[0]), dr1_write(mine->dr[1]), dr2_write(mine->dr[2]), dr3_write(mine->dr[3]);
+    if (pku) {
+        wrpkru(mine->pkru);
+        cr4_write(cr4);
+    }
+}
+
+bool vcpu_xcr0_valid(u64 x, u64 host) { /* SDM vol 1 13.3 "Enabling the XSAVE Feature Set", the same on AMD */
+    u64 avx512 = x & 0xe0, mpx = x & 0x18;
+    return (x & 1) && !(x & ~host) && (!(x & 4) || (x & 2)) && (!avx512 || (avx512 == 0xe0 && (x & 4))) &&
+           (!mpx || mpx == 0x18);
 }
 
 /* The map: a bit per port, 1 = exit, in 8 KiB, the same for SVM (whose third page covers accesses that run past port 0xffff;

@@ -1,14 +1,16 @@
-/* Virtual CPUs on AMD-V (and VT-x, a later file): all vendor logic, shared by hardware and simulator, over the single
+/* Virtual CPUs on AMD-V and VT-x: all vendor logic, shared by hardware and simulator, over the single
  * instructions in mach/insn.h. AMD APM vol 2 chapter 15, appendix B (VMCB layout), appendix C (exit codes). */
 #pragma once
-#include "arch/types.h"
-#include "core/status.h"
+#include "arch/ptab.h"
 struct abi_utcb;
 struct cpu;
 struct ec;
 struct pd;
-/* What this machine's CPUs can do, by CPUID alone: HIP_SVM or 0. Any time after the CPU is in long mode. */
+/* What this machine's CPUs can do: HIP_SVM, HIP_VMX or 0. On the boot CPU, before the first PD is made. */
 u32 arch_vcpu_features(void);
+/* What core must know of the vendor: the format of guest tables, and which event is a nested page fault. */
+enum ptab_kind arch_vcpu_ptab(void);
+bool arch_vcpu_faulted(unsigned event);
 /* Per CPU, at boot: EFER.SVME, host save area; sets what create_ec needs to know. False and a log line: no virtualization here.
  * The CPU's GS base, TR, system-call MSRs and XCR0 are final before this is called: every world switch goes back to them. */
 bool arch_vcpu_cpu_init(struct cpu *c);

@@ -1,10 +1,15 @@
 /* A vendor's virtualization; vcpu.c chooses one at boot. The functions' contracts are those of arch/vcpu.h. */
 #pragma once
+#include "arch/ptab.h"
 #include "arch/vcpu.h"
 
 struct vcpu_vendor {
-    u32 feature;                  /* enum abi_hip_feature */
-    const char *(*missing)(void); /* NULL: all that is needed is there; else what is not, and what would help */
+    u32 feature;    /* enum abi_hip_feature */
+    u8 fault_event; /* event number of a nested page fault */
+    enum ptab_kind ptab;
+    bool (*present)(void); /* the CPU has it, by CPUID */
+    const char *(*missing)(
+        void); /* of one that is present; NULL: it can be used; else what is not there, and what would help */
     bool (*cpu_init)(struct cpu *c);
     enum abi_status (*init)(struct ec *ec);
     void (*fini)(struct ec *ec);
@@ -13,3 +18,33 @@ struct vcpu_vendor {
     struct ec *(*run)(struct cpu *c);
 };
 extern const struct vcpu_vendor svm_vendor;
+
+/* Registers that neither world switch moves, and that neither the kernel nor threads can read or use: they stay in the CPU until
+ * another guest comes. */
+struct vcpu_lazy {
+    u64 dr[4];
+    u32 pkru;
+};
+/* *owner: whose registers this CPU holds, or NULL. */
+void vcpu_lazy_load(struct vcpu_lazy **owner, struct vcpu_lazy *mine, bool pku);
+/* Would XSETBV take it, and is all of it switched with the FPU (host: the kernel's XCR0)? */
+bool vcpu_xcr0_valid(u64 xcr0, u64 host);
+
+/* The VMM can write its UTCB while we read it: what is judged is read once. */
+#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+
+enum { VEC_DB = 1, VEC_UD = 6, VEC_GP = 13, VEC_AC = 17, VEC_MC = 18 };
+#define CR0_PE         (1ul << 0)
+#define CR0_NW         (1ul << 29)
+#define CR0_CD         (1ul << 30)
+#define CR0_PG         (1ul << 31)
+#define CR4_PAE        (1ul << 5)
+#define CR4_PKE        (1ul << 22)
+#define DR7_GD         (1ul << 13)
+#define EFER_SCE       (1ul << 0)
+#define EFER_LME       (1ul << 8)
+#define EFER_LMA       (1ul << 10)
+#define EFER_NXE       (1ul << 11)
+#define MSR_MCG_STATUS 0x17a
+#define MSR_EFER       0xc0000080
+#define MSR_TSC_AUX    0xc0000103

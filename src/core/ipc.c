@@ -136,7 +136,7 @@ static void thread_state_set(struct ec *ec, const struct abi_state *s, u32 mtd) 
 
 /* Window of an event's reply: the aligned 2^31-page range around the faulting page, for other events around 0 (section 4). */
 static u64 event_window(const struct ec *ec) {
-    bool fault = ec->kind == EC_VCPU ? ec->event == EVT_SVM_NPF : ec->event == 14;
+    bool fault = ec->kind == EC_VCPU ? arch_vcpu_faulted(ec->event) : ec->event == 14;
     u64 base = fault ? (ec->fault_addr >> PAGE_SHIFT) & ~((1ul << 31) - 1) : 0;
     return CRD_MAKE(CRD_MEM, base, 31, 0x1f);
 }

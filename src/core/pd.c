@@ -12,7 +12,7 @@ struct pd *root_pd;
 
 void pd_setup(struct pd *pd) {
     pd->host = (struct ptab){.kind = PTAB_HOST, .account = &pd->account};
-    pd->guest = (struct ptab){.kind = PTAB_NPT, .account = &pd->account};
+    pd->guest = (struct ptab){.kind = arch_vcpu_ptab(), .account = &pd->account};
     pd->dma = (struct ptab){.kind = PTAB_DMA, .account = &pd->account};
 }
 

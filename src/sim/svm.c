@@ -4,6 +4,7 @@
 #include "arch/insn.h"
 #include "arch/mem.h"
 #include "arch/svm_vmcb.h"
+#include "arch/vcpu_vendor.h"
 #include "sim/internal.h"
 #include <string.h>
 
@@ -16,11 +17,6 @@ extern const char __executable_start[], end[]; /* linker: guest programs lie bet
 #define EXIT_VMMCALL  0x81u
 #define EXIT_NONE     ~1ul
 #define EXIT_INVALID  ~0ul
-#define CR0_PE        1ul
-#define CR0_NW        (1ul << 29)
-#define CR0_CD        (1ul << 30)
-#define CR0_PG        (1ul << 31)
-#define CR4_PAE       (1ul << 5)
 #define EFER_MBZ      (~0xfd01ul) /* of this CPU: SCE LME LMA NXE SVME LMSLE FFXSR TCE */
 #define PTE_P         1ul
 #define PTE_RW        2ul

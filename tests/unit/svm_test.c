@@ -175,7 +175,10 @@ static void test_world_switch(u64 guest, u64 host, struct uregs *regs);
 #define svm_get               test_svm_get
 #define svm_set               test_svm_set
 #define svm_state_valid       test_svm_state_valid
-#define svm_xcr0_valid        test_svm_xcr0_valid
+#define vcpu_xcr0_valid       test_vcpu_xcr0_valid
+#define vcpu_lazy_load        test_vcpu_lazy_load
+#define arch_vcpu_ptab        test_arch_vcpu_ptab
+#define arch_vcpu_faulted     test_arch_vcpu_faulted
 #define arch_vcpu_features    test_arch_vcpu_features
 #define arch_vcpu_cpu_init    test_arch_vcpu_cpu_init
 #define arch_vcpu_init        test_arch_vcpu_init
@@ -187,6 +190,8 @@ static void test_world_switch(u64 guest, u64 host, struct uregs *regs);
 #define arch_guest_ports_free test_arch_guest_ports_free
 #pragma GCC diagnostic ignored "-Wmissing-prototypes" /* the contract's prototypes have the other names */
 extern const struct vcpu_vendor test_svm_vendor;
+void vcpu_lazy_load(struct vcpu_lazy **owner, struct vcpu_lazy *mine, bool pku);
+bool vcpu_xcr0_valid(u64 xcr0, u64 host);
 u32 arch_vcpu_features(void);
 bool arch_vcpu_cpu_init(struct cpu *c);
 #include "../../src/arch/svm.c"
