@@ -12,9 +12,19 @@
  *   void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs);
  *     Called with GIF = 0 and IF = 0, returns so. VMLOAD guest, IF = 1, VMRUN, IF = 0, VMSAVE guest, VMLOAD host as one piece,
  *     because the host's GS is not there in between. Guest GPRs come from and go to *regs (RAX and RSP: the VMCB's).
- *   u32 rdpkru(void);  void wrpkru(u32);                      with CR4.PKE = 1 */
+ *   u32 rdpkru(void);  void wrpkru(u32);                      with CR4.PKE = 1
+ * From mach/insn_vmx.h (Intel SDM vol 3 "VMX Instruction Reference"):
+ *   bool vmxon(u64 region_pa);  bool vmclear(u64 vmcs_pa);  bool vmptrld(u64 vmcs_pa);             false: VMfail
+ *   u64 vmread(u32 field);  void vmwrite(u32 field, u64 value);      of the current VMCS; a field that does not exist is a bug
+ *   void invept(u64 type, u64 eptp);  void invvpid(u64 type, u16 vpid);
+ *   void vmx_nmi_deliver(void);                               to the host's handler, after the exit that an NMI caused
+ *   void vmx_host_read(struct vmx_host *);                    this CPU's part of the host-state area
+ *   unsigned vmx_world_switch(struct uregs *regs, bool launched);
+ *     IF = 0 before and after. VMLAUNCH or VMRESUME; returns 0 after a VM exit (also that of a failed entry), else enum vmx_fail.
+ *     Guest GPRs come from and go to *regs (RSP: the VMCS's). Segment limits that an exit spoils are right again. */
 #pragma once
 #include "arch/regs.h"
 #include "arch/types.h"
 #include <mach/insn.h>
 #include <mach/insn_svm.h>
+#include <mach/insn_vmx.h>

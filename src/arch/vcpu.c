@@ -7,7 +7,7 @@
 #include "core/klog.h"
 #include "core/pd.h"
 
-static const struct vcpu_vendor *const vendors[] = {&svm_vendor};
+static const struct vcpu_vendor *const vendors[] = {&svm_vendor, &vmx_vendor};
 static const struct vcpu_vendor
     *vendor; /* written on the boot CPU before the others start; NULL: no vCPUs on this machine */
 

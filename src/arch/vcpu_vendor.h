@@ -17,7 +17,7 @@ struct vcpu_vendor {
     void (*set)(struct ec *ec, const struct abi_utcb *u, u32 mtd);
     struct ec *(*run)(struct cpu *c);
 };
-extern const struct vcpu_vendor svm_vendor;
+extern const struct vcpu_vendor svm_vendor, vmx_vendor;
 
 /* Registers that neither world switch moves, and that neither the kernel nor threads can read or use: they stay in the CPU until
  * another guest comes. */

@@ -86,6 +86,7 @@ enum { MTD_TSC_AUX = 1 << 25, MTD_XSAVE = 1 << 26, MTD_PAT = 1 << 27, MTD_MASKS 
 /* Event numbers, section 4. */
 enum { EVT_THREAD_STARTUP = 0x1e, EVT_THREAD_RECALL = 0x1f };
 enum { EVT_SVM_NPF = 0xfc, EVT_SVM_INVALID = 0xfd, EVT_VCPU_STARTUP = 0xfe, EVT_VCPU_RECALL = 0xff };
+enum { EVT_VMX_INVALID = 0x21, EVT_VMX_EPT = 0x30 };
 #define ABI_EVENTS_THREAD 32
 #define ABI_EVENTS_VCPU   256
 #define ABI_SEL_COUNT     (1ul << 26) /* HIP SEL: object selectors are taken modulo this */

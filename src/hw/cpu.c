@@ -3,6 +3,7 @@
 #include "arch/assert.h"
 #include "hw/layout.h"
 #include <mach/insn.h>
+#include <mach/insn_vmx.h>
 
 struct hw_features hw_features;
 static unsigned smt_shift, core_shift;
@@ -118,7 +119,8 @@ void cpu_tables_load(struct cpu *c) {
         [SEL_TSS / 8 + 1] = base >> 32,
     };
     memcpy(m->gdt, gdt, sizeof(gdt));
-    struct table_pointer p = {sizeof(m->gdt) - 1, (u64)m->gdt};
+    m->gdtr_limit = sizeof(m->gdt) - 1;
+    m->gdtr_base = (u64)m->gdt;
     __asm__ volatile("lgdt %0\n\t"
                      "pushq %1\n\t"
                      "leaq 1f(%%rip), %%rax\n\t"
@@ -133,7 +135,7 @@ void cpu_tables_load(struct cpu *c) {
                      "movl %%eax, %%gs\n\t"
                      "lldt %%ax\n\t"
                      "movl %3, %%eax\n\t"
-                     "ltr %%ax" ::"m"(p),
+                     "ltr %%ax" ::"m"(m->gdtr_limit),
                      "i"(SEL_KCODE), "i"(SEL_KDATA), "i"(SEL_TSS)
                      : "rax", "memory");
     cpu_gs_set(c); /* loading GS cleared its base */
@@ -147,6 +149,19 @@ void cpu_tables_load(struct cpu *c) {
     wrmsr(MSR_CSTAR, (u64)syscall_entry); /* unreachable: no compatibility mode for users */
     wrmsr(MSR_FMASK, 0x257fd5); /* all but bit 1, RF and VM: IF TF DF AC NT IOPL ID and the arithmetic flags */
     wrmsr(MSR_SYSENTER_CS, 0);  /* SYSENTER faults */
+}
+
+void vmx_host_read(struct vmx_host *h) {
+    extern const char vmx_exit[];
+    struct cpu *c = arch_cpu_self();
+    *h = (struct vmx_host){.cs = SEL_KCODE,
+                           .ss = SEL_KDATA,
+                           .tr = SEL_TSS,
+                           .gs_base = (u64)c,
+                           .tr_base = TSS_AREA + c->id * 4 * PAGE_SIZE,
+                           .gdtr_base = c->mach.gdtr_base,
+                           .idtr_base = (u64)idt,
+                           .rip = (u64)vmx_exit};
 }
 
 u32 cpu_apic_id(void) {

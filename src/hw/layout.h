@@ -16,6 +16,8 @@
 #define MACH_FRAME_END 8
 #define MACH_STACK     16
 #define MACH_SCRATCH   24
+#define MACH_GDTR      38
+#define MACH_GDT       48
 
 #define SEL_KCODE 0x08
 #define SEL_KDATA 0x10

@@ -205,7 +205,9 @@ static void report(void) {
     const struct hw_features *f = &hw_features;
     klog("cpus: %u of %u run;%s%s%s%s%s%s\n", up, boot.cpu_count, f->smep ? " SMEP" : "", f->smap ? " SMAP" : "",
          f->umip ? " UMIP" : "", f->xsave ? " XSAVE" : "", f->page_1g ? " 1G-pages" : "",
-         boot.features & HIP_SVM ? " AMD-V with nested paging" : "");
+         boot.features & HIP_SVM   ? " AMD-V with nested paging"
+         : boot.features & HIP_VMX ? " VT-x with nested paging"
+                                   : "");
     if (!f->smep || !f->smap)
         klog("missing: SMEP or SMAP; kernel bugs are easier to exploit\n");
     klog("boot: %u modules%s, %u GSIs, HPET %s, DMA remapping %s\n", loader.module_count,

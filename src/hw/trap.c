@@ -8,7 +8,8 @@
 
 static_assert(offsetof(struct mach_cpu, self) == MACH_SELF && offsetof(struct mach_cpu, frame_end) == MACH_FRAME_END &&
                   offsetof(struct mach_cpu, stack_top) == MACH_STACK &&
-                  offsetof(struct mach_cpu, scratch) == MACH_SCRATCH,
+                  offsetof(struct mach_cpu, scratch) == MACH_SCRATCH &&
+                  offsetof(struct mach_cpu, gdtr_limit) == MACH_GDTR && offsetof(struct mach_cpu, gdt) == MACH_GDT,
               "entry assembly");
 static_assert(offsetof(struct uregs, vec) == REGS_VEC && offsetof(struct uregs, cs) == REGS_CS &&
                   sizeof(struct uregs) == REGS_SIZE && REGS_SYSCALL == VEC_SYSCALL && USER_CS == SEL_UCODE &&

@@ -1,15 +1,38 @@
-/* Single instructions of a fictitious AMD processor: CPUID, MSRs, control and debug registers. */
+/* Single instructions of a fictitious AMD or Intel processor: CPUID, MSRs, control and debug registers. */
 #include "arch/insn.h"
 #include "arch/assert.h"
 #include "sim/internal.h"
+#include "sim/vmcs.h"
 
-#define CR4_OSXSAVE (1ul << 18)
-
+const u64 sim_syscall_msrs[4] = {0x1b000800000000, 0xffffffff80101000, 0xffffffff80102000, 0x257fd5};
 static u64 dr[ABI_MAX_CPUS][8];
+
+/* SDM vol 2 "CPUID". */
+static struct cpuid_regs cpuid_intel(u32 leaf, u32 sub) {
+    u32 vmx = sim_opt.no_svm ? 0 : 1u << 5;
+    switch (leaf) {
+    case 0:
+        return (struct cpuid_regs){0xd, 0x756e6547, 0x6c65746e, 0x49656e69}; /* GenuineIntel */
+    case 1:
+        return (struct cpuid_regs){0x00050654, 0, vmx | 1u << 26 | 1u << 27 | 1u << 21, 0x1783fbff};
+    case 0xd:
+        return (struct cpuid_regs){sub ? 0 : 7, 576, 576, 0};
+    case 0x80000000:
+        return (struct cpuid_regs){0x80000008, 0, 0, 0};
+    case 0x80000001:
+        return (struct cpuid_regs){0, 0, 1, 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29};
+    case 0x80000008:
+        return (struct cpuid_regs){40 | 48 << 8, 0, 0, 0};
+    default:
+        return (struct cpuid_regs){0, 0, 0, 0};
+    }
+}
 
 /* AMD APM vol 3 appendix E "Obtaining Processor Information Via the CPUID Instruction". */
 struct cpuid_regs cpuid(u32 leaf, u32 sub) {
     u32 svm = sim_opt.no_svm ? 0 : 1u << 2;
+    if (sim_is_intel())
+        return cpuid_intel(leaf, sub);
     switch (leaf) {
     case 0:
         return (struct cpuid_regs){0xd, 0x68747541, 0x444d4163, 0x69746e65}; /* AuthenticAMD */
@@ -32,10 +55,25 @@ struct cpuid_regs cpuid(u32 leaf, u32 sub) {
 
 static u64 *sim_msr(u32 msr) {
     struct mach_cpu *m = &arch_cpu_self()->mach;
-    static u64 zero;
+    static u64 zero, pat = 0x0007040600070406;
+    if (sim_is_intel() && sim_vmx_capability(msr) != ~0ul) {
+        zero = sim_vmx_capability(msr);
+        return &zero;
+    }
     switch (msr) {
+    case 0x3a:
+        return &m->feature_control;
+    case 0x277:
+        return &pat;
     case 0xc0000080:
         return &m->efer;
+    case 0xc0000081: /* STAR LSTAR CSTAR FMASK */
+    case 0xc0000082:
+    case 0xc0000083:
+    case 0xc0000084:
+        return &m->syscall_msr[msr - 0xc0000081];
+    case 0xc0000102:
+        return &m->gs_base; /* the thread's, while the kernel runs */
     case 0xc0010117:
         return &m->vm_hsave;
     case 0xc0000103:
@@ -44,7 +82,6 @@ static u64 *sim_msr(u32 msr) {
     case 0xc0010015: /* HWCR */
     case 0x179:      /* MCG_CAP: no banks */
     case 0x17a:      /* MCG_STATUS */
-    case 0x277:      /* PAT */
     case 0xda0:
         zero = 0;
         return &zero;
@@ -70,10 +107,12 @@ void xsetbv(u32 reg, u64 v) {
 }
 
 u64 cr0_read(void) { return 0x80010033 | (arch_cpu_self()->mach.fpu_disabled ? 8 : 0); }
-u64 cr4_read(void) { return CR4_OSXSAVE | 0x6a0; }
+u64 cr2_read(void) { return arch_cpu_self()->mach.cr2; }
+void cr2_write(u64 v) { arch_cpu_self()->mach.cr2 = v; }
+u64 cr4_read(void) { return arch_cpu_self()->mach.cr4; }
 void cr4_write(u64 v) {
     sim_stores_done();
-    (void)v;
+    arch_cpu_self()->mach.cr4 = v;
 }
 
 static u64 *debug_register(unsigned n) { return &dr[arch_cpu_self()->id][n]; }

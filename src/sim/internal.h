@@ -6,6 +6,7 @@
 #include "sim/sim.h"
 
 #define SIM_TSC_KHZ      10000u
+#define SIM_CR4          0x406a0ul /* PAE MCE PGE OSFXSR OSXMMEXCPT OSXSAVE */
 #define SIM_KERNEL_STACK 0x40000u
 #define SIM_USER_STACK   0x20000u
 
@@ -66,7 +67,11 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec);
 void sim_user_forget(const void *ec);
 void sim_users_dump(void);
 
+/* vmx.c: memory that a CPU may still write its VMCS to is not freed. */
+void sim_vmx_forget(const void *memory, size_t size);
+
 /* sim.c */
+extern const u64 sim_syscall_msrs[4]; /* the host's */
 void sim_replay_print(void);
 
 /* check_space.c: invariants of a PD's spaces against its tables. */

@@ -53,6 +53,7 @@ void arch_mem_poison(void *p, size_t size) {
     sim_alloc_off(p, size);
     sim_user_forget((char *)p - 8); /* the allocator keeps an object's first word for itself */
     TRACE(free, p, size);
+    sim_vmx_forget(p, size);
 }
 
 void arch_mem_unpoison(void *p, size_t size) {

@@ -139,8 +139,9 @@ static const char *const result_names[] = {"ok", "expectation failed", "kernel p
                                            "deadlock: no CPU can ever run again", "step budget used up: livelock?"};
 
 void sim_replay_print(void) {
-    fprintf(stderr, "replay: SEED=%lu CPUS=%u STOREBUF=%d %s (TRACE=1 or TRACE=html shows what happens)\n",
-            sim_opt.seed, sim_opt.cpus, sim_opt.store_buffers, program_invocation_name);
+    fprintf(stderr, "replay: SEED=%lu CPUS=%u STOREBUF=%d VENDOR=%s %s (TRACE=1 or TRACE=html shows what happens)\n",
+            sim_opt.seed, sim_opt.cpus, sim_opt.store_buffers, sim_is_intel() ? "intel" : "amd",
+            program_invocation_name);
 }
 
 enum sim_result sim_run(const struct sim_options *o) {
@@ -149,6 +150,8 @@ enum sim_result sim_run(const struct sim_options *o) {
     sim_opt.ram = o->ram ? o->ram : 64ul << 20;
     sim_opt.steps = o->steps ? o->steps : 50000000;
     sim_opt.check_every = o->check_every ? o->check_every : SIM_CHECK_DEFAULT;
+    if (o->vendor == SIM_ANY)
+        sim_opt.vendor = (o->seed * 0x9e3779b97f4a7c15ul) >> 63 ? SIM_INTEL : SIM_AMD;
     assert(sim_opt.cpus <= ABI_MAX_CPUS && sim_opt.ram <= SIM_ARENA_SIZE && sim_opt.root);
     sim_sched_init();
     sim_trace_begin();
@@ -160,9 +163,13 @@ enum sim_result sim_run(const struct sim_options *o) {
                                     .deadline = ~0ul,
                                     .fpu_disabled = true,
                                     .gif = true,
+                                    .cr4 = SIM_CR4,
+                                    .vmcs = ~0ul,
                                     .xcr0 = 7,
                                     .prio = c->mach.prio,
                                     .kernel = sim_fiber_create(SIM_KERNEL_STACK)};
+        memcpy(c->mach.syscall_msr, sim_syscall_msrs, sizeof(sim_syscall_msrs));
+        c->mach.efer = sim_opt.vendor == SIM_INTEL ? 0xd01 : 0; /* SCE LME LMA NXE */
         c->mach.active = c->mach.kernel;
         sim_fiber_prepare(c->mach.kernel, cpu_main, i);
     }
@@ -201,6 +208,7 @@ void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 
 }
 
 void sim_fail_alloc(u64 n) { kmem_fail_at = n; }
+bool sim_is_intel(void) { return sim_opt.vendor == SIM_INTEL; }
 bool sim_cpu_is_idle(unsigned cpu) { return sim_cpus[cpu].mach.state == SIM_CPU_IDLE; }
 
 static u64 env_number(const char *name, u64 otherwise) {
@@ -243,6 +251,9 @@ unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum 
     unsigned bad = 0;
     mine.cpus = (unsigned)env_number("CPUS", o->cpus ? o->cpus : 4);
     mine.check_every = check_env(o->check_every);
+    const char *vendor = getenv("VENDOR");
+    if (vendor)
+        mine.vendor = *vendor == 'i' ? SIM_INTEL : *vendor == 'a' ? SIM_AMD : SIM_ANY;
     mine.store_buffers = env_number("STOREBUF", o->store_buffers);
     sim_trace_seed = env_number("SEED", first);
     if (getenv("SEED") || getenv("TRACE")) {

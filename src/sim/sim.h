@@ -23,6 +23,7 @@ enum sim_sched {
 };
 #define SIM_CHECK_END   (~0u)     /* all invariants at the end only: for measuring and for long searches */
 #define SIM_CHECK_CALLS (~0u - 1) /* after every call those of what it touched, all at every 64th */
+enum sim_vendor { SIM_AMD, SIM_INTEL, SIM_ANY /* by seed */ };
 struct sim_options {
     unsigned cpus; /* 1..64; 0: 4 */
     u64 seed;
@@ -34,13 +35,14 @@ struct sim_options {
     unsigned depth;
     unsigned check_every; /* all invariants at every Nth return to user or guest mode; 0: 64; or SIM_CHECK_* */
     u64 steps;            /* budget of scheduling points; 0: 50 million */
-    bool no_svm;          /* CPUs without AMD-V */
-    bool no_iommu;        /* machine without VT-d */
-    bool no_flush;        /* mutant: TLB flushes do nothing, to prove that the model notices */
-    bool no_ipi;          /* mutant: IPIs are lost */
-    bool store_buffers;   /* x86-TSO instead of sequential consistency */
-    bool verbose;         /* kernel log to stdout as it comes */
-    void (*end)(void);    /* on the host stack after the run: asserts over kernel state */
+    bool no_svm;          /* CPUs without virtualization */
+    enum sim_vendor vendor;
+    bool no_iommu;      /* machine without VT-d */
+    bool no_flush;      /* mutant: TLB flushes do nothing, to prove that the model notices */
+    bool no_ipi;        /* mutant: IPIs are lost */
+    bool store_buffers; /* x86-TSO instead of sequential consistency */
+    bool verbose;       /* kernel log to stdout as it comes */
+    void (*end)(void);  /* on the host stack after the run: asserts over kernel state */
 };
 enum sim_result { SIM_OK, SIM_FAILED /* sim_expect */, SIM_PANIC, SIM_DEADLOCK, SIM_BUDGET };
 
@@ -48,7 +50,7 @@ enum sim_result { SIM_OK, SIM_FAILED /* sim_expect */, SIM_PANIC, SIM_DEADLOCK, 
 enum sim_result sim_run(const struct sim_options *o);
 /* Runs o with seeds first..first+count-1, each in a child process. Returns how many did not end as `expected` wants; prints the
  * seeds of those. Environment SEED=k runs just that one (verbose), SEEDS=n replaces count, CPUS=n the CPUs, CHECK=n check_every, STOREBUF=0/1
- * store_buffers. */
+ * store_buffers, VENDOR=amd or intel the vendor. */
 unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum sim_result expected);
 /* How many of the runs end with `result`; silent. For mutants: some interleaving must find it. */
 unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result);
@@ -114,6 +116,8 @@ bool sim_dma_write(u16 rid, u64 addr, u64 value);
 void sim_check(void);
 /* The Nth kernel allocation from now fails; 0: none. */
 void sim_fail_alloc(u64 n);
+/* The simulated CPUs are Intel's: known when root starts. */
+bool sim_is_intel(void);
 /* CPU `cpu` is idle right now. */
 bool sim_cpu_is_idle(unsigned cpu);
 
@@ -138,6 +142,10 @@ enum sim_guest_op {
     SIM_G_FPU,    /* fpu register 0 = a; b = 1: RAX = it */
     SIM_G_DR,     /* debug register 0 = a; b = 1: RAX = it */
     SIM_G_EXIT, /* leaves with exit code a and first qualification b, whatever is intercepted; done, when it comes back */
+    SIM_G_CR0,    /* MOV to CR0 of a; CR4 */
+    SIM_G_CR4,
+    SIM_G_XSETBV,    /* XCR0 = a */
+    SIM_G_EXCEPTION, /* raises exception a */
     SIM_G_IRET, /* back from the interrupt: RIP = RBX, IF set. An accepted event left its vector in RCX, the old RIP in RBX
                      and went on at RIP = RDX with IF clear. */
 };

@@ -204,6 +204,27 @@ static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
         v->rip = next;
         v->exitinfo1 = s->b;
         return s->a;
+    case SIM_G_CR0: /* exit codes 10h and 14h; 15.8.1: no decode assist */
+        code = v->cr & SVM_CR0_WRITE ? 0x10 : EXIT_NONE;
+        if (code == EXIT_NONE)
+            v->cr0 = s->a;
+        break;
+    case SIM_G_CR4:
+        code = v->cr & SVM_CR4_WRITE ? 0x14 : EXIT_NONE;
+        if (code == EXIT_NONE)
+            v->cr4 = s->a;
+        break;
+    case SIM_G_XSETBV:
+        r->rcx = 0, r->rdx = 0, v->rax = s->a;
+        code = intercepted(v->misc2, 13, SVM_EXIT_XSETBV);
+        break;
+    case SIM_G_EXCEPTION:
+        if (v->exc >> s->a & 1) {
+            v->exitinfo1 = 0;
+            return SVM_EXIT_EXC + s->a;
+        }
+        event_deliver(v, r, (unsigned)s->a);
+        return EXIT_NONE;
     case SIM_G_IRET:
         next = r->rbx;
         v->rflags |= RFLAGS_IF;

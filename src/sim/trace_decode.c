@@ -193,13 +193,17 @@ const char *trace_vmexit(u64 code) {
     static const struct {
         u64 code;
         const char *name;
-    } names[] = {{0x60, "INTR"},  {0x61, "NMI"},     {0x64, "VINTR"}, {0x72, "CPUID"},
-                 {0x78, "HLT"},   {0x7b, "I/O"},     {0x7c, "MSR"},   {0x7f, "SHUTDOWN"},
-                 {0x80, "VMRUN"}, {0x81, "VMMCALL"}, {0x400, "NPF"},  {~0ul, "INVALID"}};
+    } amd[] = {{0x60, "INTR"},  {0x61, "NMI"},     {0x64, "VINTR"}, {0x72, "CPUID"},
+               {0x78, "HLT"},   {0x7b, "I/O"},     {0x7c, "MSR"},   {0x7f, "SHUTDOWN"},
+               {0x80, "VMRUN"}, {0x81, "VMMCALL"}, {0x400, "NPF"},  {~0ul, "INVALID"}},
+      intel[] = {{0, "EXCEPTION"},  {1, "INTR"},     {2, "TRIPLE FAULT"}, {7, "INTERRUPT WINDOW"},
+                 {8, "NMI WINDOW"}, {10, "CPUID"},   {12, "HLT"},         {18, "VMCALL"},
+                 {28, "CR"},        {30, "I/O"},     {31, "RDMSR"},       {32, "WRMSR"},
+                 {33, "INVALID"},   {34, "INVALID"}, {48, "EPT"},         {55, "XSETBV"}};
     static char text[24];
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-        if (names[i].code == code)
-            return names[i].name;
+    for (unsigned i = 0; i < (sim_is_intel() ? ARRAY_SIZE(intel) : ARRAY_SIZE(amd)); i++)
+        if ((sim_is_intel() ? intel : amd)[i].code == code)
+            return (sim_is_intel() ? intel : amd)[i].name;
     snprintf(text, sizeof(text), "%lx", code);
     return text;
 }
@@ -211,9 +215,9 @@ const char *trace_event_name(const struct ec *ec, unsigned number) {
         return "STARTUP";
     if (number == (vcpu ? EVT_VCPU_RECALL : EVT_THREAD_RECALL))
         return "RECALL";
-    if (vcpu && number == EVT_SVM_NPF)
+    if (vcpu && !sim_is_intel() && number == EVT_SVM_NPF)
         return "NPF";
-    if (vcpu && number == EVT_SVM_INVALID)
+    if (vcpu && !sim_is_intel() && number == EVT_SVM_INVALID)
         return "INVALID";
     if (vcpu)
         return trace_vmexit(number);

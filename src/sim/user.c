@@ -76,7 +76,8 @@ static void trap(enum sim_trap kind) {
 struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
     struct mach_cpu *m = &c->mach;
     u64 rip = ec->regs.rip;
-    assert(ec == c->ec && c->space == ec->pd && m->locks_held == 0);
+    assert(ec == c->ec && c->space == ec->pd && m->locks_held == 0 && m->xcr0 == 7);
+    assert(!memcmp(m->syscall_msr, sim_syscall_msrs, sizeof(sim_syscall_msrs)));
     sim_point();
     sim_stores_done(); /* SYSRET does not, but a program's own stores are not delayed: they would overtake the kernel's */
     if (sim_interrupt_pending(m)) {

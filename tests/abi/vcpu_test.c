@@ -1,10 +1,17 @@
 /* Goal: vCPUs, section 4: STARTUP, RECALL, invalid state, exits. Method: a guest of a few instructions at guest-physical 0x1000 (a
- * script in the simulator) in a PD of its own; AMD-V exit codes. */
+ * script in the simulator) in a PD of its own; what differs between AMD-V and VT-x stands in exit_number(). */
 #include "abi.h"
 
-#define GPA        0x1000ul
-#define EXIT_CPUID 0x72u
-#define EXIT_HLT   0x78u
+#define GPA 0x1000ul
+
+enum exit { EXIT_CPUID, EXIT_HLT, EXIT_FAULT, EXIT_INVALID };
+static bool vmx(void) { return mem_read64((void *)(ABI_HIP_ADDR + offsetof(struct abi_hip, features))) & HIP_VMX; }
+/* AMD APM vol 2 appendix C, Intel SDM vol 3 appendix C. */
+static unsigned exit_number(enum exit e) {
+    static const uint8_t numbers[2][4] = {{0x72, 0x78, EVT_SVM_NPF, EVT_SVM_INVALID},
+                                          {10, 12, EVT_VMX_EPT, EVT_VMX_INVALID}};
+    return numbers[vmx()][e];
+}
 
 static struct thread handler;
 static sel_t vcpu, sc, pd, base, done;
@@ -16,14 +23,13 @@ static void seg_put(const struct thread *t, unsigned word, u64 sel, u64 ar, u64 
     utcb_put(t, word, sel | ar << 16 | limit << 32);
     utcb_put(t, word + 1, 0);
 }
-/* Real mode, VMRUN intercept set. */
+/* Real mode; AMD-V: intercepts VMRUN and CPUID (APM vol 2 appendix B, offsets 10h, 0ch), VT-x: what is forced. */
 static void guest_state(const struct thread *t) {
     for (unsigned i = 1; i < ABI_STATE_WORDS; i++)
         utcb_put(t, i, 0);
     utcb_put(t, STATE_WORD(rip), guest_ip);
     utcb_put(t, STATE_WORD(rflags), 2);
-    utcb_put(t, STATE_WORD(ctrl),
-             1ul << 32 | 1ul << 18); /* intercepts VMRUN and CPUID: APM vol 2 appendix B, offsets 10h, 0ch */
+    utcb_put(t, STATE_WORD(ctrl), vmx() ? 0 : 1ul << 32 | 1ul << 18);
     utcb_put(t, STATE_WORD(cr0), 0x10);
     utcb_put(t, STATE_WORD(dr7), 0x400);
     seg_put(t, STATE_WORD(es), 0, 0x93, 0xffff);
@@ -59,7 +65,10 @@ ENTRY(on_exit) {
         guest_state(t);
         utcb_put_item(t, 0, crd_mem(VA_RAM >> 12, 0, PERM_MEM_ALL), DELEGATE(GPA >> 12, ITEM_G));
         utcb_set_items(t, ABI_STATE_WORDS, 1);
-    } else if (event == EXIT_CPUID) {
+    } else if (event == EVT_VCPU_STARTUP) {
+        utcb_put(t, STATE_WORD(cr0), 0x80000010);
+        utcb_put(t, 0, MTD_CR);
+    } else if (event == exit_number(EXIT_CPUID)) {
         utcb_put(t, 0, MTD_RIP);
         utcb_put(t, STATE_WORD(rip), seen[STATE_WORD(rip)] + MACHINE_CPUID_LEN);
         wake_up(done);
@@ -69,12 +78,12 @@ ENTRY(on_exit) {
 }
 
 static void vcpu_make(unsigned cpu, enum machine_guest guest, unsigned stop) {
-    static const struct {
+    const struct {
         unsigned event;
         u32 mtd;
-    } portals[] = {{EXIT_CPUID, MTD_RIP | MTD_ACDB},      {EXIT_HLT, MTD_RIP | MTD_RFLAGS},
-                   {EVT_SVM_NPF, MTD_RIP | MTD_QUAL},     {EVT_SVM_INVALID, MTD_RIP},
-                   {EVT_VCPU_STARTUP, MTD_RSP | MTD_RIP}, {EVT_VCPU_RECALL, MTD_RIP | MTD_RFLAGS}};
+    } portals[] = {{exit_number(EXIT_CPUID), MTD_RIP | MTD_ACDB}, {exit_number(EXIT_HLT), MTD_RIP | MTD_RFLAGS},
+                   {exit_number(EXIT_FAULT), MTD_RIP | MTD_QUAL}, {exit_number(EXIT_INVALID), MTD_RIP},
+                   {EVT_VCPU_STARTUP, MTD_RSP | MTD_RIP},         {EVT_VCPU_RECALL, MTD_RIP | MTD_RFLAGS}};
     for (unsigned i = 0; i < 256; i++)
         event_count[i] = 0;
     kind = guest, stop_at = stop;
@@ -105,13 +114,13 @@ static void vcpu_startup(void) {
     CHECK_EQ(seen[0], MTD_RSP | MTD_RIP);
     CHECK_EQ(seen[STATE_WORD(rsp)], 0);
 }
-/* Entered with the VMRUN intercept clear: invalid guest state. */
+/* Paging without protected mode; on AMD-V entered with the VMRUN intercept clear, too: invalid guest state. */
 static void vcpu_invalid(void) {
-    vcpu_make(0, GUEST_NONE, EVT_SVM_INVALID);
+    vcpu_make(0, GUEST_NONE, exit_number(EXIT_INVALID));
     vcpu_run(PRIO_MAIN);
     wait_for(done);
     CHECK_EQ(event_count[EVT_VCPU_STARTUP], 1);
-    CHECK_EQ(event_count[EVT_SVM_INVALID], 1);
+    CHECK_EQ(event_count[exit_number(EXIT_INVALID)], 1);
 }
 static void vcpu_bad_cap_second_sc(void) {
     vcpu_make(0, GUEST_NONE, EVT_VCPU_STARTUP);
@@ -136,17 +145,17 @@ static void vcpu_exit_cpuid(void) {
     vcpu_run(PRIO_MAIN - 1);
     wait_for(done);
     CHECK_EQ(event_count[EVT_VCPU_STARTUP], 1);
-    CHECK_EQ(event_count[EXIT_CPUID], 1);
+    CHECK_EQ(event_count[exit_number(EXIT_CPUID)], 1);
     CHECK_EQ(seen[STATE_WORD(rip)], guest_ip);
     CHECK_EQ(nova_recall(vcpu), NOVA_SUCCESS); /* it spins below us now */
     wait_for(done);
     CHECK_EQ(seen[STATE_WORD(rip)], guest_ip + MACHINE_CPUID_LEN);
 }
 static void vcpu_exit_hlt(void) {
-    vcpu_make(0, GUEST_HLT, EXIT_HLT);
+    vcpu_make(0, GUEST_HLT, exit_number(EXIT_HLT));
     vcpu_run(PRIO_MAIN);
     wait_for(done);
-    CHECK_EQ(event_count[EXIT_HLT], 1);
+    CHECK_EQ(event_count[exit_number(EXIT_HLT)], 1);
     CHECK_EQ(seen[STATE_WORD(rip)], guest_ip);
 }
 /* Running on another CPU: forced out. */
@@ -177,13 +186,13 @@ static void vcpu_pd_dies(void) {
 }
 
 const struct abi_case vcpu_cases[] = {
-    CASE_FEATURE(vcpu_startup, HIP_SVM),
-    CASE_FEATURE(vcpu_invalid, HIP_SVM),
-    CASE_FEATURE(vcpu_bad_cap_second_sc, HIP_SVM),
-    CASE_FEATURE(vcpu_no_portal, HIP_SVM),
-    CASE_FEATURE(vcpu_exit_cpuid, HIP_SVM),
-    CASE_FEATURE(vcpu_exit_hlt, HIP_SVM),
-    {"vcpu_recall_running", vcpu_recall_running, 2, HIP_SVM},
-    {"vcpu_pd_dies", vcpu_pd_dies, 2, HIP_SVM},
+    CASE_FEATURE(vcpu_startup, HIP_SVM | HIP_VMX),
+    CASE_FEATURE(vcpu_invalid, HIP_SVM | HIP_VMX),
+    CASE_FEATURE(vcpu_bad_cap_second_sc, HIP_SVM | HIP_VMX),
+    CASE_FEATURE(vcpu_no_portal, HIP_SVM | HIP_VMX),
+    CASE_FEATURE(vcpu_exit_cpuid, HIP_SVM | HIP_VMX),
+    CASE_FEATURE(vcpu_exit_hlt, HIP_SVM | HIP_VMX),
+    {"vcpu_recall_running", vcpu_recall_running, 2, HIP_SVM | HIP_VMX},
+    {"vcpu_pd_dies", vcpu_pd_dies, 2, HIP_SVM | HIP_VMX},
     {0},
 };

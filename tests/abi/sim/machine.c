@@ -163,6 +163,7 @@ int main(int argc, char **argv) {
     struct sim_options o = {.root = root};
     const char *svm = getenv("SVM");
     o.no_svm = svm && *svm == '0';
+    o.vendor = SIM_ANY;
     unsigned bad = sim_seeds(&o, 1, SEEDS_DEFAULT, SIM_OK);
     printf(bad ? "[  FAILED  ] abi\n" : "[       OK ] abi\n"); /* as CMocka says it, for tools/test-run */
     return bad != 0;

@@ -9,7 +9,7 @@ struct spinlock;
 struct sim_fiber;
 
 struct sim_tlb_entry {
-    u64 tag;  /* guest TLB: ASID; host TLB: 0 */
+    u64 tag;  /* guest TLB: ASID, or EPT root and VPID; host TLB: 0 */
     u64 page; /* page number + 1; 0: empty */
     u64 frame;
     u32 perm; /* PERM_MEM_* */
@@ -39,6 +39,9 @@ struct mach_cpu {
     u64 cr2;
     u64 efer, vm_hsave, tsc_aux, xcr0;
     bool gif;
+    u64 cr4, feature_control;
+    u64 vmxon, vmcs;    /* physical addresses; vmcs ~0: none is current */
+    u64 syscall_msr[4]; /* STAR LSTAR CSTAR FMASK */
     /* trap of the user fiber that just switched to the kernel fiber */
     int trap;
 };

@@ -1,4 +1,4 @@
-/* Single instructions, faked (arch/insn.h is the contract): a CPU with AMD-V and nested paging, a small MSR file. */
+/* Single instructions, faked (arch/insn.h is the contract): a CPU with AMD-V or VT-x and nested paging, a small MSR file. */
 #pragma once
 #include "arch/types.h"
 
@@ -16,6 +16,8 @@ void mmio_write64(u64 pa, u64 v);
 u64 xgetbv(u32 reg);
 void xsetbv(u32 reg, u64 v);
 u64 cr0_read(void);
+u64 cr2_read(void);
+void cr2_write(u64 v);
 u64 cr4_read(void);
 void cr4_write(u64 v);
 u64 dr0_read(void);

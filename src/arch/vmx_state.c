@@ -1,0 +1,396 @@
+#include "arch/vmx.h"
+#include "arch/assert.h"
+#include "arch/cpu.h"
+#include "arch/insn.h"
+#include "arch/mem.h"
+#include "core/ec.h"
+#include "core/pd.h"
+
+#define VTPR       0x80 /* offset in the virtual-APIC page, 29.1.1 */
+#define RESET_PAT  0x0007040600070406ul
+#define CR0_TS     (1ul << 3)
+#define MTD_BASICS (MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR | MTD_LDTR | MTD_GDTR | MTD_IDTR)
+
+u64 vmx_cr0_mask(const struct vcpu *v) { return v->cr0_mask | vmx.cr0_forced | CR0_CD | CR0_NW; }
+u64 vmx_cr4_mask(const struct vcpu *v) { return v->cr4_mask | vmx.cr4_forced; }
+static u64 masked(u64 real, u64 shadow, u64 mask) { return (real & ~mask) | (shadow & mask); }
+u64 vmx_cr0(const struct vcpu *v) { return masked(vmread(GUEST_CR0), v->cr0_shadow, vmx_cr0_mask(v)); }
+u64 vmx_cr4(const struct vcpu *v) { return masked(vmread(GUEST_CR4), v->cr4_shadow, vmx_cr4_mask(v)); }
+
+static void cr0_set(struct vcpu *v, u64 value) {
+    vmwrite(GUEST_CR0, value | vmx.cr0_forced);
+    vmwrite(CR0_SHADOW, v->cr0_shadow = value);
+}
+
+static void cr4_set(struct vcpu *v, u64 value) {
+    vmwrite(GUEST_CR4, value | vmx.cr4_forced);
+    vmwrite(CR4_SHADOW, v->cr4_shadow = value);
+}
+
+/* LMA follows from CR0.PG and LME, and an entry control must say the same (26.3.1.1). Afterwards exits keep both up to date. */
+static void efer_set(u64 efer, u64 cr0) {
+    bool lma = (cr0 & CR0_PG) && (efer & EFER_LME);
+    vmwrite(GUEST_EFER, lma ? efer | EFER_LMA : efer & ~EFER_LMA);
+    vmwrite(CTRL_ENTRY, ENTRY_FORCED | vmx.entry.must | (lma ? ENTRY_IA32E : 0));
+}
+
+void vmx_controls_write(struct vcpu *v) {
+    vmwrite(CTRL_CPU, v->ctrl[0] | CPU_FORCED | vmx.cpu.must | (v->irq_window ? CPU_IRQ_WINDOW : 0) |
+                          (v->nmi_window ? CPU_NMI_WINDOW : 0));
+    vmwrite(CTRL_CPU2, v->ctrl[1] | vmx.cpu2.must);
+    vmwrite(EXC_BITMAP, v->exc | 1u << VEC_AC | 1u << VEC_DB | 1u << VEC_MC);
+    vmwrite(CR0_MASK, vmx_cr0_mask(v));
+    vmwrite(CR4_MASK, vmx_cr4_mask(v));
+    v->controls = false;
+}
+
+static void host_state_init(u64 cr3) {
+    struct vmx_host h;
+    vmx_host_read(&h);
+    const struct {
+        u32 field;
+        u64 value;
+    } fields[] = {
+        {HOST_CS, h.cs},
+        {HOST_SS, h.ss},
+        {HOST_TR, h.tr},
+        {HOST_CR0, cr0_read() & ~CR0_TS}, /* the FPU is the guest's when it runs, and when it leaves */
+        {HOST_CR3, cr3},                  /* of its own PD, which is loaded at every entry */
+        {HOST_CR4, cr4_read()},
+        {HOST_EFER, rdmsr(MSR_EFER)},
+        {HOST_PAT, rdmsr(MSR_PAT)},
+        {HOST_GS_BASE, h.gs_base},
+        {HOST_TR_BASE, h.tr_base},
+        {HOST_GDTR_BASE, h.gdtr_base},
+        {HOST_IDTR_BASE, h.idtr_base},
+        {HOST_RIP, h.rip},
+    };
+    static const u32 zero[] = {HOST_ES,          HOST_DS,      HOST_DS + 2,       HOST_DS + 4,
+                               HOST_SYSENTER_CS, HOST_FS_BASE, HOST_SYSENTER_ESP, HOST_SYSENTER_EIP};
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
+        vmwrite(fields[i].field, fields[i].value);
+    for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
+        vmwrite(zero[i], 0);
+}
+
+void vmx_state_init(struct ec *ec, u64 host_msrs_pa) {
+    struct vcpu *v = ec->vcpu;
+    const struct {
+        u32 field;
+        u64 value;
+    } fields[] = {
+        {CTRL_PIN, PIN_FORCED | vmx.pin.must},
+        {CTRL_EXIT, EXIT_FORCED | vmx.exit.must},
+        {EXIT_STORE_COUNT, vmx.msrs},
+        {ENTRY_LOAD_COUNT, vmx.msrs},
+        {EXIT_LOAD_COUNT, vmx.msrs - VMX_STAR},
+        {EXIT_MSR_STORE, arch_ptr_phys(v->msr).v},
+        {ENTRY_MSR_LOAD, arch_ptr_phys(v->msr).v},
+        {EXIT_MSR_LOAD, host_msrs_pa},
+        {MSR_BITMAP, arch_ptr_phys(vmx.msr_bitmap).v},
+        {VIRTUAL_APIC, arch_ptr_phys(v->vmcs).v + PAGE_SIZE},
+        {VMCS_LINK, ~0ul},
+        {GUEST_PAT, RESET_PAT},
+        {GUEST_DR7, 0x400},
+        {GUEST_RFLAGS, RFLAGS_RESERVED1},
+    };
+    static const u32 zero[] = {VMCS_TSC_OFFSET,    PF_MASK,          PF_MATCH,    CR3_TARGETS,       ENTRY_EVENT,
+                               TPR_THRESHOLD,      GUEST_DEBUGCTL,   GUEST_PDPTE, GUEST_PDPTE + 2,   GUEST_PDPTE + 4,
+                               GUEST_PDPTE + 6,    INTERRUPTIBILITY, ACTIVITY,    GUEST_SYSENTER_CS, GUEST_SYSENTER_ESP,
+                               GUEST_SYSENTER_EIP, GUEST_CR3,        GUEST_RSP,   GUEST_RIP,         PENDING_DEBUG};
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
+        vmwrite(fields[i].field, fields[i].value);
+    for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
+        vmwrite(zero[i], 0);
+    for (unsigned seg = 0; seg <= SEG_IDTR; seg++) {
+        vmwrite(GUEST_BASE + 2 * seg, 0);
+        vmwrite(GUEST_LIMIT + 2 * seg, 0xffff);
+        if (seg >= SEG_GDTR)
+            continue;
+        vmwrite(GUEST_SEL + 2 * seg, 0);
+        vmwrite(GUEST_AR + 2 * seg, seg == SEG_CS ? 0x9b : seg == SEG_LDTR ? 0x82 : seg == SEG_TR ? 0x8b : 0x93);
+    }
+    cr0_set(v, 0x60000010);
+    cr4_set(v, 0);
+    efer_set(0, 0);
+    vmx_controls_write(v);
+    host_state_init(ec->pd->host.root.v);
+}
+
+/* Access rights: the ABI's bits 8-12 are bits 12-16 here (table 24-2). */
+static void seg_get(struct abi_seg *s, unsigned seg) {
+    u32 ar = (u32)vmread(GUEST_AR + 2 * seg);
+    s->sel = (u16)vmread(GUEST_SEL + 2 * seg);
+    s->ar = (u16)((ar & 0xff) | (ar >> 4 & 0x1f00));
+    s->limit = (u32)vmread(GUEST_LIMIT + 2 * seg);
+    s->base = vmread(GUEST_BASE + 2 * seg);
+}
+
+static void seg_set(const struct abi_seg *s, unsigned seg) {
+    u32 ar = READ_ONCE(s->ar);
+    vmwrite(GUEST_SEL + 2 * seg, s->sel);
+    vmwrite(GUEST_AR + 2 * seg, (ar & 0xff) | (ar & 0x1f00) << 4);
+    vmwrite(GUEST_LIMIT + 2 * seg, s->limit);
+    vmwrite(GUEST_BASE + 2 * seg, s->base);
+}
+
+static void table_get(struct abi_seg *s, unsigned seg) {
+    s->sel = s->ar = 0;
+    s->limit = (u32)vmread(GUEST_LIMIT + 2 * seg);
+    s->base = vmread(GUEST_BASE + 2 * seg);
+}
+
+static void table_set(const struct abi_seg *s, unsigned seg) {
+    vmwrite(GUEST_LIMIT + 2 * seg, s->limit);
+    vmwrite(GUEST_BASE + 2 * seg, s->base);
+}
+
+/* The ABI has the registers in the order of the VMCS. */
+static const u32 seg_mtd[] = {MTD_DS_ES, MTD_CS_SS, MTD_CS_SS, MTD_DS_ES, MTD_FS_GS, MTD_FS_GS, MTD_LDTR, MTD_TR};
+static_assert(offsetof(struct abi_state, tr) == offsetof(struct abi_state, es) + SEG_TR * sizeof(struct abi_seg),
+              "order");
+
+static void segments_get(struct abi_state *s, u32 mtd) {
+    for (unsigned seg = 0; seg <= SEG_TR; seg++)
+        if (mtd & seg_mtd[seg])
+            seg_get(&s->es + seg, seg);
+    if (mtd & MTD_GDTR)
+        table_get(&s->gdtr, SEG_GDTR);
+    if (mtd & MTD_IDTR)
+        table_get(&s->idtr, SEG_IDTR);
+}
+
+static void system_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
+    if (mtd & MTD_CR) {
+        s->cr0 = vmx_cr0(v), s->cr2 = v->cr2, s->cr3 = vmread(GUEST_CR3), s->cr4 = vmx_cr4(v);
+        s->cr8 = v->vmcs[PAGE_SIZE + VTPR] >> 4;
+    }
+    if (mtd & MTD_DR)
+        s->dr7 = vmread(GUEST_DR7);
+    if (mtd & MTD_SYSENTER) {
+        s->sysenter_cs = vmread(GUEST_SYSENTER_CS);
+        s->sysenter_rsp = vmread(GUEST_SYSENTER_ESP);
+        s->sysenter_rip = vmread(GUEST_SYSENTER_EIP);
+    }
+    if (mtd & MTD_TSC) {
+        s->tsc_value = arch_clock() + v->tsc_offset;
+        s->tsc_offset = v->tsc_offset;
+    }
+    if (mtd & MTD_EFER)
+        s->efer = vmread(GUEST_EFER);
+}
+
+static void extensions_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
+    for (unsigned i = 0; i < 4 && (mtd & MTD_PDPTE); i++)
+        s->pdpte[i] = vmread(GUEST_PDPTE + 2 * i);
+    if (mtd & MTD_SYSCALL) {
+        s->star = v->msr[VMX_STAR].value, s->lstar = v->msr[VMX_LSTAR].value, s->cstar = v->msr[VMX_CSTAR].value;
+        s->sfmask = v->msr[VMX_SFMASK].value, s->kernel_gs_base = v->msr[VMX_KERNEL_GS_BASE].value;
+    }
+    if (mtd & MTD_TPR) {
+        s->tpr = v->vmcs[PAGE_SIZE + VTPR];
+        s->tpr_threshold = v->tpr_threshold;
+    }
+    if (mtd & MTD_TSC_AUX)
+        s->tsc_aux = v->msr[VMX_TSC_AUX].value;
+    if (mtd & MTD_XSAVE) {
+        s->xcr0 = v->xcr0;
+        s->xss = 0;
+    }
+    if (mtd & MTD_PAT)
+        s->pat = vmread(GUEST_PAT);
+    if (mtd & MTD_MASKS) {
+        s->cr0_mask = v->cr0_mask, s->cr4_mask = v->cr4_mask;
+        s->exc_intercepts = v->exc;
+    }
+}
+
+/* Exits that explain themselves: vmx.c has looked at the qualification already; exceptions have their vector in the second one. */
+static void qualification_get(struct abi_state *s, const struct ec *ec, unsigned event) {
+    bool known = event == EXIT_EXCEPTION || event == EXIT_CR || event == EXIT_EPT_VIOLATION;
+    s->qual[0] = known ? ec->vcpu->qual : vmread(EXIT_QUALIFICATION);
+    s->qual[1] = 0;
+    if (event == EXIT_EPT_VIOLATION) {
+        s->qual[1] = ec->fault_addr;
+    } else if (event == EXIT_EXCEPTION) {
+        u64 info = vmread(EXIT_EVENT);
+        s->qual[1] = info | (info & VMX_EVENT_ERROR ? vmread(EXIT_EVENT_ERROR) << 32 : 0);
+    }
+}
+
+void vmx_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
+    struct vcpu *v = ec->vcpu;
+    const struct uregs *r = &ec->regs;
+    struct abi_state *s = &u->state;
+    /* If not, nothing ran: no qualification, and the pending injection is still ours. */
+    bool exited = event < EVT_VCPU_STARTUP && event != EVT_VMX_INVALID;
+    vmx_use(ec);
+    if (mtd & MTD_ACDB)
+        s->rax = r->rax, s->rcx = r->rcx, s->rdx = r->rdx, s->rbx = r->rbx;
+    if (mtd & MTD_BSD)
+        s->rbp = r->rbp, s->rsi = r->rsi, s->rdi = r->rdi;
+    if (mtd & MTD_RSP)
+        s->rsp = vmread(GUEST_RSP);
+    if (mtd & MTD_RIP) {
+        s->rip = vmread(GUEST_RIP);
+        s->inst_len = event < 64 && exited && EXITS_INSN >> event & 1 ? vmread(EXIT_INSN_LEN) : 0;
+    }
+    if (mtd & MTD_RFLAGS)
+        s->rflags = vmread(GUEST_RFLAGS);
+    if (mtd & MTD_BASICS)
+        segments_get(s, mtd);
+    if (mtd & (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER))
+        system_get(s, v, mtd);
+    if ((mtd & MTD_QUAL) && exited)
+        qualification_get(s, ec, event);
+    else if (mtd & MTD_QUAL)
+        s->qual[0] = s->qual[1] = 0;
+    if (mtd & MTD_INJ) {
+        u64 inj = exited ? v->interrupted : v->inj;
+        s->inj_info = (u32)inj;
+        s->inj_error = (u32)(inj >> 32);
+        if (exited)
+            v->inj = 0; /* the VMM knows it now and decides; who does not ask for INJ has it injected again */
+    }
+    if (mtd & MTD_STA) {
+        s->intr_state = (u32)vmread(INTERRUPTIBILITY);
+        s->actv_state = (u32)vmread(ACTIVITY);
+    }
+    if (mtd & MTD_R8_R15) {
+        s->r8 = r->r8, s->r9 = r->r9, s->r10 = r->r10, s->r11 = r->r11;
+        s->r12 = r->r12, s->r13 = r->r13, s->r14 = r->r14, s->r15 = r->r15;
+    }
+    if (mtd & ABI_MTD_EXT)
+        extensions_get(s, v, mtd);
+}
+
+static void refuse(struct vcpu *v, u32 mtd_bit, bool bad) {
+    v->refused = bad ? v->refused | mtd_bit : v->refused & ~mtd_bit;
+}
+
+static void segments_set(const struct abi_state *s, u32 mtd) {
+    for (unsigned seg = 0; seg <= SEG_TR; seg++)
+        if (mtd & seg_mtd[seg])
+            seg_set(&s->es + seg, seg);
+    if (mtd & MTD_GDTR)
+        table_set(&s->gdtr, SEG_GDTR);
+    if (mtd & MTD_IDTR)
+        table_set(&s->idtr, SEG_IDTR);
+}
+
+static void system_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
+    if (mtd & MTD_CR) {
+        cr0_set(v, s->cr0);
+        cr4_set(v, s->cr4);
+        vmwrite(GUEST_CR3, s->cr3);
+        v->cr2 = s->cr2;
+        v->vmcs[PAGE_SIZE + VTPR] = (u8)(s->cr8 << 4);
+    }
+    if (mtd & (MTD_CR | MTD_EFER)) {
+        u64 efer = mtd & MTD_EFER ? s->efer : vmread(GUEST_EFER);
+        efer_set(efer, vmread(GUEST_CR0));
+        v->flush = true;
+    }
+    if (mtd & MTD_DR)
+        vmwrite(GUEST_DR7, s->dr7);
+    if (mtd & MTD_SYSENTER) {
+        vmwrite(GUEST_SYSENTER_CS, s->sysenter_cs);
+        vmwrite(GUEST_SYSENTER_ESP, s->sysenter_rsp);
+        vmwrite(GUEST_SYSENTER_EIP, s->sysenter_rip);
+    }
+    if (mtd & MTD_TSC)
+        vmwrite(VMCS_TSC_OFFSET, v->tsc_offset += s->tsc_offset);
+}
+
+/* Controls that need a field which a VMM cannot set must never be on. */
+static void controls_set(struct vcpu *v, u32 cpu, u32 cpu2) {
+    u32 cpu_ok = CPU_FORCED | vmx.cpu.must | (CPU_CHOICE & vmx.cpu.may);
+    u32 cpu2_ok = vmx.cpu2.must | (CPU2_CHOICE & vmx.cpu2.may);
+    refuse(v, MTD_CTRL, (cpu & ~cpu_ok) || (cpu2 & ~cpu2_ok));
+    v->ctrl[0] = cpu & cpu_ok, v->ctrl[1] = cpu2 & cpu2_ok;
+}
+
+static void inject_set(struct vcpu *v, u32 info, u32 error) {
+    bool irq = info & INJ_IRQ_WINDOW, nmi = info & INJ_NMI_WINDOW;
+    v->controls |= irq != v->irq_window || nmi != v->nmi_window;
+    v->irq_window = irq, v->nmi_window = nmi;
+    v->inj = info & INJ_VALID ? (info & 0x80000fff) | (u64)error << 32 : 0;
+}
+
+/* Other activities than HLT shut interrupts out, ours too (table 24-3). With a shadow or in HLT, a single step that is due must be pending
+ * (26.3.1.5). */
+static void activity_set(struct vcpu *v, u32 blocking, u32 activity) {
+    bool bad = activity > ACTIVITY_HLT;
+    refuse(v, MTD_STA, bad);
+    vmwrite(INTERRUPTIBILITY, blocking);
+    vmwrite(ACTIVITY, bad ? ACTIVITY_ACTIVE : activity);
+    if (blocking & BLOCKING_SHADOW || activity == ACTIVITY_HLT)
+        vmwrite(PENDING_DEBUG, vmread(GUEST_RFLAGS) & RFLAGS_TF ? PENDING_BS : 0);
+}
+
+static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
+    for (unsigned i = 0; i < 4 && (mtd & MTD_PDPTE); i++)
+        vmwrite(GUEST_PDPTE + 2 * i, s->pdpte[i]);
+    if (mtd & MTD_SYSCALL) {
+        v->msr[VMX_STAR].value = s->star, v->msr[VMX_LSTAR].value = s->lstar, v->msr[VMX_CSTAR].value = s->cstar;
+        v->msr[VMX_SFMASK].value = s->sfmask, v->msr[VMX_KERNEL_GS_BASE].value = s->kernel_gs_base;
+    }
+    if (mtd & MTD_TPR) {
+        v->vmcs[PAGE_SIZE + VTPR] = (u8)s->tpr;
+        vmwrite(TPR_THRESHOLD, v->tpr_threshold = s->tpr_threshold & 0xf);
+    }
+    if (mtd & MTD_TSC_AUX) {
+        u64 aux = v->msr[VMX_TSC_AUX].value = READ_ONCE(s->tsc_aux);
+        refuse(v, MTD_TSC_AUX, aux >> 32 || (aux && vmx.msrs <= VMX_TSC_AUX));
+    }
+    if (mtd & MTD_XSAVE) {
+        v->xcr0 = READ_ONCE(s->xcr0);
+        refuse(v, MTD_XSAVE, READ_ONCE(s->xss) || (v->xcr0 != 1 && !vcpu_xcr0_valid(v->xcr0, vmx.xcr0)));
+    }
+    if (mtd & MTD_PAT)
+        vmwrite(GUEST_PAT, s->pat);
+    if (mtd & MTD_MASKS) {
+        u64 cr0 = vmx_cr0(v), cr4 = vmx_cr4(v); /* the guest changed bits that were its own */
+        v->cr0_mask = s->cr0_mask, v->cr4_mask = s->cr4_mask;
+        v->exc = s->exc_intercepts;
+        cr0_set(v, cr0), cr4_set(v, cr4);
+    }
+}
+
+/* What the hardware refuses makes the entry fail; what would hurt us at or after the entry is refused here. */
+void vmx_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {
+    struct vcpu *v = ec->vcpu;
+    struct uregs *r = &ec->regs;
+    const struct abi_state *s = &u->state;
+    vmx_use(ec);
+    if (mtd & MTD_ACDB)
+        r->rax = s->rax, r->rcx = s->rcx, r->rdx = s->rdx, r->rbx = s->rbx;
+    if (mtd & MTD_BSD)
+        r->rbp = s->rbp, r->rsi = s->rsi, r->rdi = s->rdi;
+    if (mtd & MTD_RSP)
+        vmwrite(GUEST_RSP, s->rsp);
+    if (mtd & MTD_RIP) {
+        vmwrite(GUEST_RIP, s->rip);
+        v->inj_len = (u32)s->inst_len;
+    }
+    if (mtd & MTD_RFLAGS)
+        vmwrite(GUEST_RFLAGS, s->rflags | RFLAGS_RESERVED1);
+    if (mtd & MTD_BASICS)
+        segments_set(s, mtd);
+    if (mtd & (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER))
+        system_set(v, s, mtd);
+    if (mtd & MTD_CTRL)
+        controls_set(v, READ_ONCE(s->ctrl[0]), READ_ONCE(s->ctrl[1]));
+    if (mtd & MTD_INJ)
+        inject_set(v, READ_ONCE(s->inj_info), s->inj_error);
+    if (mtd & MTD_STA)
+        activity_set(v, s->intr_state, READ_ONCE(s->actv_state));
+    if (mtd & MTD_R8_R15) {
+        r->r8 = s->r8, r->r9 = s->r9, r->r10 = s->r10, r->r11 = s->r11;
+        r->r12 = s->r12, r->r13 = s->r13, r->r14 = s->r14, r->r15 = s->r15;
+    }
+    if (mtd & ABI_MTD_EXT)
+        extensions_set(v, s, mtd);
+    if (mtd & (MTD_CTRL | MTD_MASKS))
+        v->controls = true;
+}
