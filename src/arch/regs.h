@@ -25,5 +25,9 @@ static_assert(sizeof(struct uregs) == 22 * 8, "entry assembly");
 #define USER_CS                                                                                                        \
     0x2bul /* GDT: 0 null, 8 kcode, 10 kdata, 18 user code32, 20 user data, 28 user code64, 30 TSS (sysret wants this order) */
 #define USER_SS 0x23ul
+/* MTD bits 0, 1 and 22: general registers but RSP between a message and an EC. */
+struct abi_state;
+void uregs_get(const struct uregs *r, struct abi_state *s, u32 mtd);
+void uregs_set(struct uregs *r, const struct abi_state *s, u32 mtd);
 /* Highest RIP that may be resumed: non-canonical or kernel addresses raise #GP in the thread instead (section 4). */
 static inline bool user_ip_ok(u64 ip) { return ip < 0x7ffffffff000ul; }

@@ -123,14 +123,12 @@ static void extensions_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
 void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
     struct vcpu *v = ec->vcpu;
     const struct vmcb *b = v->vmcb;
-    const struct uregs *r = &ec->regs;
     struct abi_state *s = &u->state;
     /* If not, nothing ran: no qualification, and the pending injection is still ours. */
     bool exited = event < EVT_SVM_INVALID;
+    uregs_get(&ec->regs, s, mtd);
     if (mtd & MTD_ACDB)
-        s->rax = b->rax, s->rcx = r->rcx, s->rdx = r->rdx, s->rbx = r->rbx;
-    if (mtd & MTD_BSD)
-        s->rbp = r->rbp, s->rsi = r->rsi, s->rdi = r->rdi;
+        s->rax = b->rax;
     if (mtd & MTD_RSP)
         s->rsp = b->rsp;
     if (mtd & MTD_RIP)
@@ -152,10 +150,6 @@ void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
     }
     if (mtd & MTD_STA)
         s->intr_state = b->int_shadow & 1, s->actv_state = 0;
-    if (mtd & MTD_R8_R15) {
-        s->r8 = r->r8, s->r9 = r->r9, s->r10 = r->r10, s->r11 = r->r11;
-        s->r12 = r->r12, s->r13 = r->r13, s->r14 = r->r14, s->r15 = r->r15;
-    }
     if (mtd & ABI_MTD_EXT)
         extensions_get(s, v, mtd);
 }
@@ -245,12 +239,10 @@ static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
 void svm_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {
     struct vcpu *v = ec->vcpu;
     struct vmcb *b = v->vmcb;
-    struct uregs *r = &ec->regs;
     const struct abi_state *s = &u->state;
+    uregs_set(&ec->regs, s, mtd);
     if (mtd & MTD_ACDB)
-        b->rax = s->rax, r->rcx = s->rcx, r->rdx = s->rdx, r->rbx = s->rbx;
-    if (mtd & MTD_BSD)
-        r->rbp = s->rbp, r->rsi = s->rsi, r->rdi = s->rdi;
+        b->rax = ec->regs.rax;
     if (mtd & MTD_RSP)
         b->rsp = s->rsp;
     if (mtd & MTD_RIP)
@@ -267,10 +259,6 @@ void svm_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {
         inject_set(v, READ_ONCE(s->inj_info), s->inj_error);
     if (mtd & MTD_STA)
         b->int_shadow = s->intr_state & 3 ? 1 : 0; /* after STI, after MOV SS: one shadow */
-    if (mtd & MTD_R8_R15) {
-        r->r8 = s->r8, r->r9 = s->r9, r->r10 = s->r10, r->r11 = s->r11;
-        r->r12 = s->r12, r->r13 = s->r13, r->r14 = s->r14, r->r15 = s->r15;
-    }
     if (mtd & ABI_MTD_EXT)
         extensions_set(v, s, mtd);
     if (mtd & (MTD_CS_SS | MTD_CR | MTD_DR | MTD_EFER | MTD_CTRL | MTD_INJ | ABI_MTD_EXT))

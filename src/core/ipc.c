@@ -88,12 +88,7 @@ void ipc_event(struct cpu *c, unsigned number) {
 /* State of a thread at an exception, the MTD's fields only. */
 static void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) {
     const struct uregs *r = &ec->regs;
-    if (mtd & MTD_ACDB) {
-        s->rax = r->rax, s->rcx = r->rcx, s->rdx = r->rdx, s->rbx = r->rbx;
-    }
-    if (mtd & MTD_BSD) {
-        s->rbp = r->rbp, s->rsi = r->rsi, s->rdi = r->rdi;
-    }
+    uregs_get(r, s, mtd);
     if (mtd & MTD_RSP)
         s->rsp = r->rsp;
     if (mtd & MTD_RIP) {
@@ -102,10 +97,6 @@ static void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) 
     }
     if (mtd & MTD_RFLAGS)
         s->rflags = r->rflags;
-    if (mtd & MTD_R8_R15) {
-        s->r8 = r->r8, s->r9 = r->r9, s->r10 = r->r10, s->r11 = r->r11;
-        s->r12 = r->r12, s->r13 = r->r13, s->r14 = r->r14, s->r15 = r->r15;
-    }
     if (mtd & MTD_QUAL) {
         s->qual[0] = r->err;
         s->qual[1] = ec->fault_addr;
@@ -116,22 +107,13 @@ static void thread_state_set(struct ec *ec, const struct abi_state *s, u32 mtd) 
     struct uregs *r = &ec->regs;
     if (mtd & (MTD_ACDB | MTD_R8_R15))
         r->vec = 0; /* RCX and R11 count: arch/regs.h */
-    if (mtd & MTD_ACDB) {
-        r->rax = s->rax, r->rcx = s->rcx, r->rdx = s->rdx, r->rbx = s->rbx;
-    }
-    if (mtd & MTD_BSD) {
-        r->rbp = s->rbp, r->rsi = s->rsi, r->rdi = s->rdi;
-    }
+    uregs_set(r, s, mtd);
     if (mtd & MTD_RSP)
         r->rsp = s->rsp;
     if (mtd & MTD_RIP)
         r->rip = s->rip;
     if (mtd & MTD_RFLAGS)
         r->rflags = (r->rflags & ~RFLAGS_ARITH) | (s->rflags & RFLAGS_ARITH);
-    if (mtd & MTD_R8_R15) {
-        r->r8 = s->r8, r->r9 = s->r9, r->r10 = s->r10, r->r11 = s->r11;
-        r->r12 = s->r12, r->r13 = s->r13, r->r14 = s->r14, r->r15 = s->r15;
-    }
 }
 
 /* Window of an event's reply: the aligned 2^31-page range around the faulting page, for other events around 0 (section 4). */
