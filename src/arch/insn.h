@@ -18,7 +18,7 @@
  *   u64 vmread(u32 field);  void vmwrite(u32 field, u64 value);      of the current VMCS; a field that does not exist is a bug
  *   void invept(u64 type, u64 eptp);  void invvpid(u64 type, u16 vpid);
  *   void vmx_nmi_deliver(void);                               to the host's handler, after the exit that an NMI caused
- *   void vmx_host_read(struct vmx_host *);                    this CPU's part of the host-state area
+ *   void vmx_host_write(void);                                host-state area: this CPU's segments, tables, GS base, RIP of exits
  *   unsigned vmx_world_switch(struct uregs *regs, bool launched);
  *     IF = 0 before and after. VMLAUNCH or VMRESUME; returns 0 after a VM exit (also that of a failed entry), else enum vmx_fail.
  *     Guest GPRs come from and go to *regs (RSP: the VMCS's). Segment limits that an exit spoils are right again. */

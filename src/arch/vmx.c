@@ -325,7 +325,8 @@ static bool cr_resolve(struct vcpu *v, const struct uregs *r) {
 /* Exited before any effect; legal values only, all else is #GP (SDM vol 2 "XSETBV"). */
 static bool xsetbv_resolve(struct vcpu *v, const struct uregs *r) {
     u64 value = r->rdx << 32 | (u32)r->rax;
-    if (vmread(GUEST_AR + 2 * 2) >> 5 & 3 || (u32)r->rcx || !vcpu_xcr0_valid(value, vmx.xcr0)) /* SS.DPL is the CPL */
+    if (vmread(GUEST_AR + 2 * SEG_SS) >> 5 & 3 || (u32)r->rcx ||
+        !vcpu_xcr0_valid(value, vmx.xcr0)) /* SS.DPL is the CPL */
         return gp_raise(v);
     v->xcr0 = value;
     vmwrite(GUEST_RIP, vmread(GUEST_RIP) + vmread(EXIT_INSN_LEN));

@@ -44,77 +44,53 @@ void vmx_controls_write(struct vcpu *v) {
     v->controls = false;
 }
 
-static void host_state_init(u64 cr3) {
-    struct vmx_host h;
-    vmx_host_read(&h);
-    const struct {
-        u32 field;
-        u64 value;
-    } fields[] = {
-        {HOST_CS, h.cs},
-        {HOST_SS, h.ss},
-        {HOST_TR, h.tr},
-        {HOST_CR0, cr0_read() & ~CR0_TS}, /* the FPU is the guest's when it runs, and when it leaves */
-        {HOST_CR3, cr3},                  /* of its own PD, which is loaded at every entry */
-        {HOST_CR4, cr4_read()},
-        {HOST_EFER, rdmsr(MSR_EFER)},
-        {HOST_PAT, rdmsr(MSR_PAT)},
-        {HOST_GS_BASE, h.gs_base},
-        {HOST_TR_BASE, h.tr_base},
-        {HOST_GDTR_BASE, h.gdtr_base},
-        {HOST_IDTR_BASE, h.idtr_base},
-        {HOST_RIP, h.rip},
-    };
-    static const u32 zero[] = {HOST_ES,          HOST_DS,      HOST_DS + 2,       HOST_DS + 4,
-                               HOST_SYSENTER_CS, HOST_FS_BASE, HOST_SYSENTER_ESP, HOST_SYSENTER_EIP};
-    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
-        vmwrite(fields[i].field, fields[i].value);
-    for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
-        vmwrite(zero[i], 0);
-}
-
+/* VMCLEAR leaves the contents open: everything that an entry reads is written, most of it 0. */
 void vmx_state_init(struct ec *ec, u64 host_msrs_pa) {
     struct vcpu *v = ec->vcpu;
-    const struct {
-        u32 field;
-        u64 value;
-    } fields[] = {
-        {CTRL_PIN, PIN_FORCED | vmx.pin.must},
-        {CTRL_EXIT, EXIT_FORCED | vmx.exit.must},
-        {EXIT_STORE_COUNT, vmx.msrs},
-        {ENTRY_LOAD_COUNT, vmx.msrs},
-        {EXIT_LOAD_COUNT, vmx.msrs - VMX_STAR},
-        {EXIT_MSR_STORE, arch_ptr_phys(v->msr).v},
-        {ENTRY_MSR_LOAD, arch_ptr_phys(v->msr).v},
-        {EXIT_MSR_LOAD, host_msrs_pa},
-        {MSR_BITMAP, arch_ptr_phys(vmx.msr_bitmap).v},
-        {VIRTUAL_APIC, arch_ptr_phys(v->vmcs).v + PAGE_SIZE},
-        {VMCS_LINK, ~0ul},
-        {GUEST_PAT, RESET_PAT},
-        {GUEST_DR7, 0x400},
-        {GUEST_RFLAGS, RFLAGS_RESERVED1},
-    };
-    static const u32 zero[] = {VMCS_TSC_OFFSET,    PF_MASK,          PF_MATCH,    CR3_TARGETS,       ENTRY_EVENT,
-                               TPR_THRESHOLD,      GUEST_DEBUGCTL,   GUEST_PDPTE, GUEST_PDPTE + 2,   GUEST_PDPTE + 4,
-                               GUEST_PDPTE + 6,    INTERRUPTIBILITY, ACTIVITY,    GUEST_SYSENTER_CS, GUEST_SYSENTER_ESP,
-                               GUEST_SYSENTER_EIP, GUEST_CR3,        GUEST_RSP,   GUEST_RIP,         PENDING_DEBUG};
-    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
-        vmwrite(fields[i].field, fields[i].value);
-    for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
-        vmwrite(zero[i], 0);
-    for (unsigned seg = 0; seg <= SEG_IDTR; seg++) {
-        vmwrite(GUEST_BASE + 2 * seg, 0);
+    const u64 list = arch_ptr_phys(v->msr).v, vapic = arch_ptr_phys(v->vmcs).v + PAGE_SIZE;
+    static const u16 zero[] = {GUEST_SEL,       0x80e,
+                               0xc00,           HOST_TR,
+                               VMCS_TSC_OFFSET, VMCS_TSC_OFFSET,
+                               GUEST_DEBUGCTL,  GUEST_DEBUGCTL,
+                               GUEST_PDPTE,     GUEST_PDPTE + 6,
+                               CTRL_PIN,        CTRL_CPU2,
+                               GUEST_LIMIT,     GUEST_SYSENTER_CS,
+                               0x4c00,          0x4c00,
+                               GUEST_CR0,       GUEST_SYSENTER_EIP,
+                               HOST_CR0,        HOST_RIP};
+    const u64 fields[] = {CTRL_PIN,         PIN_FORCED | vmx.pin.must,
+                          CTRL_EXIT,        EXIT_FORCED | vmx.exit.must,
+                          EXIT_STORE_COUNT, vmx.msrs,
+                          ENTRY_LOAD_COUNT, vmx.msrs,
+                          EXIT_LOAD_COUNT,  vmx.msrs - VMX_STAR,
+                          EXIT_MSR_STORE,   list,
+                          ENTRY_MSR_LOAD,   list,
+                          EXIT_MSR_LOAD,    host_msrs_pa,
+                          MSR_BITMAP,       arch_ptr_phys(vmx.msr_bitmap).v,
+                          VIRTUAL_APIC,     vapic,
+                          VMCS_LINK,        ~0ul,
+                          GUEST_PAT,        RESET_PAT,
+                          GUEST_DR7,        0x400,
+                          GUEST_RFLAGS,     RFLAGS_RESERVED1,
+                          HOST_CR3,         ec->pd->host.root.v,
+                          HOST_CR4,         cr4_read(),
+                          HOST_EFER,        rdmsr(MSR_EFER),
+                          HOST_PAT,         rdmsr(MSR_PAT)};
+    for (unsigned i = 0; i < ARRAY_SIZE(zero); i += 2)
+        for (u32 field = zero[i]; field <= zero[i + 1]; field += 2)
+            vmwrite(field, 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i += 2)
+        vmwrite((u32)fields[i], fields[i + 1]);
+    vmwrite(HOST_CR0, cr0_read() & ~CR0_TS); /* the FPU is the guest's when it runs, and when it leaves */
+    vmx_host_write();
+    for (unsigned seg = 0; seg <= SEG_IDTR; seg++)
         vmwrite(GUEST_LIMIT + 2 * seg, 0xffff);
-        if (seg >= SEG_GDTR)
-            continue;
-        vmwrite(GUEST_SEL + 2 * seg, 0);
+    for (unsigned seg = 0; seg <= SEG_TR; seg++)
         vmwrite(GUEST_AR + 2 * seg, seg == SEG_CS ? 0x9b : seg == SEG_LDTR ? 0x82 : seg == SEG_TR ? 0x8b : 0x93);
-    }
     cr0_set(v, 0x60000010);
     cr4_set(v, 0);
     efer_set(0, 0);
     vmx_controls_write(v);
-    host_state_init(ec->pd->host.root.v);
 }
 
 /* Access rights: the ABI's bits 8-12 are bits 12-16 here (table 24-2). */
@@ -220,15 +196,11 @@ static void qualification_get(struct abi_state *s, const struct ec *ec, unsigned
 
 void vmx_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
     struct vcpu *v = ec->vcpu;
-    const struct uregs *r = &ec->regs;
     struct abi_state *s = &u->state;
     /* If not, nothing ran: no qualification, and the pending injection is still ours. */
     bool exited = event < EVT_VCPU_STARTUP && event != EVT_VMX_INVALID;
     vmx_use(ec);
-    if (mtd & MTD_ACDB)
-        s->rax = r->rax, s->rcx = r->rcx, s->rdx = r->rdx, s->rbx = r->rbx;
-    if (mtd & MTD_BSD)
-        s->rbp = r->rbp, s->rsi = r->rsi, s->rdi = r->rdi;
+    uregs_get(&ec->regs, s, mtd);
     if (mtd & MTD_RSP)
         s->rsp = vmread(GUEST_RSP);
     if (mtd & MTD_RIP) {
@@ -255,10 +227,6 @@ void vmx_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
     if (mtd & MTD_STA) {
         s->intr_state = (u32)vmread(INTERRUPTIBILITY);
         s->actv_state = (u32)vmread(ACTIVITY);
-    }
-    if (mtd & MTD_R8_R15) {
-        s->r8 = r->r8, s->r9 = r->r9, s->r10 = r->r10, s->r11 = r->r11;
-        s->r12 = r->r12, s->r13 = r->r13, s->r14 = r->r14, s->r15 = r->r15;
     }
     if (mtd & ABI_MTD_EXT)
         extensions_get(s, v, mtd);
@@ -360,13 +328,9 @@ static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
 /* What the hardware refuses makes the entry fail; what would hurt us at or after the entry is refused here. */
 void vmx_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {
     struct vcpu *v = ec->vcpu;
-    struct uregs *r = &ec->regs;
     const struct abi_state *s = &u->state;
     vmx_use(ec);
-    if (mtd & MTD_ACDB)
-        r->rax = s->rax, r->rcx = s->rcx, r->rdx = s->rdx, r->rbx = s->rbx;
-    if (mtd & MTD_BSD)
-        r->rbp = s->rbp, r->rsi = s->rsi, r->rdi = s->rdi;
+    uregs_set(&ec->regs, s, mtd);
     if (mtd & MTD_RSP)
         vmwrite(GUEST_RSP, s->rsp);
     if (mtd & MTD_RIP) {
@@ -385,10 +349,6 @@ void vmx_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {
         inject_set(v, READ_ONCE(s->inj_info), s->inj_error);
     if (mtd & MTD_STA)
         activity_set(v, s->intr_state, READ_ONCE(s->actv_state));
-    if (mtd & MTD_R8_R15) {
-        r->r8 = s->r8, r->r9 = s->r9, r->r10 = s->r10, r->r11 = s->r11;
-        r->r12 = s->r12, r->r13 = s->r13, r->r14 = s->r14, r->r15 = s->r15;
-    }
     if (mtd & ABI_MTD_EXT)
         extensions_set(v, s, mtd);
     if (mtd & (MTD_CTRL | MTD_MASKS))

@@ -151,17 +151,17 @@ void cpu_tables_load(struct cpu *c) {
     wrmsr(MSR_SYSENTER_CS, 0);  /* SYSENTER faults */
 }
 
-void vmx_host_read(struct vmx_host *h) {
+void vmx_host_write(void) {
     extern const char vmx_exit[];
     struct cpu *c = arch_cpu_self();
-    *h = (struct vmx_host){.cs = SEL_KCODE,
-                           .ss = SEL_KDATA,
-                           .tr = SEL_TSS,
-                           .gs_base = (u64)c,
-                           .tr_base = TSS_AREA + c->id * 4 * PAGE_SIZE,
-                           .gdtr_base = c->mach.gdtr_base,
-                           .idtr_base = (u64)idt,
-                           .rip = (u64)vmx_exit};
+    vmwrite(HOST_CS, SEL_KCODE);
+    vmwrite(HOST_SS, SEL_KDATA);
+    vmwrite(HOST_TR, SEL_TSS);
+    vmwrite(HOST_GS_BASE, (u64)c);
+    vmwrite(HOST_TR_BASE, TSS_AREA + c->id * 4 * PAGE_SIZE);
+    vmwrite(HOST_GDTR_BASE, c->mach.gdtr_base);
+    vmwrite(HOST_IDTR_BASE, (u64)idt);
+    vmwrite(HOST_RIP, (u64)vmx_exit);
 }
 
 u32 cpu_apic_id(void) {

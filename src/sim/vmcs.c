@@ -326,7 +326,7 @@ static bool other_state_valid(const struct sim_vmcs *v) {
     unsigned type = event >> 8 & 7, vector = event & 0xff;
     bool inject = event >> 31 & 1, virtual_nmis = F(CTRL_PIN) >> 5 & 1, btf = F(GUEST_DEBUGCTL) & 2;
     NEED(activity <= 3);
-    NEED(activity != 1 || !(F(GUEST_AR + 2 * 2) >> 5 & 3));
+    NEED(activity != 1 || !(F(GUEST_AR + 2 * SEG_SS) >> 5 & 3));
     NEED(activity == 0 || !(blocking & 3));
     if (inject && activity == 1)
         NEED(type == 0 || type == 2 || type == 7 || (type == 3 && (vector == 1 || vector == 18)));

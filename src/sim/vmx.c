@@ -21,6 +21,8 @@ extern const char __executable_start[], end[]; /* linker: guest programs lie bet
 #define PTE_ADDR   0x000ffffffffff000ul
 enum {
     REASON_TRIPLE = 2,
+    REASON_IRQ_WINDOW = 7,
+    REASON_NMI_WINDOW,
     REASON_CPUID = 10,
     REASON_HLT = 12,
     REASON_VMCALL = 18,
@@ -145,9 +147,14 @@ void invvpid(u64 type, u16 vpid) {
 
 void vmx_nmi_deliver(void) { sim_vmx_counts.nmis++; }
 
-void vmx_host_read(struct vmx_host *h) {
+void vmx_host_write(void) {
     u64 base = 0xffff800000000000ul + arch_cpu_self()->id * PAGE_SIZE;
-    *h = (struct vmx_host){8, 0x10, 0x30, base, base + 0x100, base + 0x200, base + 0x300, (u64)vmx_host_read};
+    vmwrite(HOST_CS, 8);
+    vmwrite(HOST_SS, 0x10);
+    vmwrite(HOST_TR, 0x30);
+    for (u32 field = HOST_GS_BASE; field <= HOST_IDTR_BASE; field += 2)
+        vmwrite(field, base);
+    vmwrite(HOST_RIP, (u64)vmx_host_write);
 }
 
 /* --- exits --- */
@@ -371,13 +378,13 @@ static u32 guest_step(struct mach_cpu *m, struct sim_vmcs *v, struct uregs *r) {
 static u32 guest_interrupted(struct mach_cpu *m, struct sim_vmcs *v) {
     u64 blocking = sim_vmcs_get(v, INTERRUPTIBILITY);
     if (cpu_ctrl(v, 22) && !(blocking & (BLOCKING_NMI | 2)))
-        return leave(v, EXIT_NMI_WINDOW, 0);
+        return leave(v, REASON_NMI_WINDOW, 0);
     if (sim_interrupt_pending(m)) {
         assert(sim_vmcs_get(v, CTRL_PIN) & 1); /* or host interrupts would go to the guest */
         return leave(v, EXIT_INTERRUPT, 0);
     }
     if (cpu_ctrl(v, 2) && sim_vmcs_get(v, GUEST_RFLAGS) & RFLAGS_IF && !(blocking & BLOCKING_SHADOW))
-        return leave(v, 7, 0);
+        return leave(v, REASON_IRQ_WINDOW, 0);
     if (sim_vmcs_get(v, ACTIVITY) == ACTIVITY_HLT) {
         m->state = SIM_CPU_IDLE;
         sim_sched_wait();

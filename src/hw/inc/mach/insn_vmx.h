@@ -4,7 +4,7 @@
 
 struct uregs;
 unsigned vmx_world_switch(struct uregs *regs, bool launched); /* vmenter.S */
-void vmx_host_read(struct vmx_host *h);                       /* cpu.c */
+void vmx_host_write(void);                                    /* cpu.c */
 #define INSN_VMX(name)                                                                                                 \
     static inline bool name(u64 pa) {                                                                                  \
         bool done;                                                                                                     \

@@ -11,5 +11,5 @@ void vmwrite(u32 field, u64 value);
 void invept(u64 type, u64 eptp);
 void invvpid(u64 type, u16 vpid);
 void vmx_nmi_deliver(void);
-void vmx_host_read(struct vmx_host *h);
+void vmx_host_write(void);
 unsigned vmx_world_switch(struct uregs *regs, bool launched);
