@@ -2,6 +2,7 @@
 #include "arch/assert.h"
 #include "arch/atomic.h"
 #include "arch/mem.h"
+#include "arch/mtrr.h"
 #include "core/abi.h"
 #include "core/kmem.h"
 
@@ -18,6 +19,7 @@ struct ptab_format {
     u64 link; /* entry that refers to a table */
     u64 leaf; /* readable leaf */
     u64 write, exec, no_exec;
+    unsigned type_shift;   /* of the memory type in a leaf; 0: the MTRRs are asked by the processor itself */
     unsigned root_entries; /* that belong to the owner */
 };
 static const struct ptab_format formats[] = {
@@ -25,8 +27,8 @@ static const struct ptab_format formats[] = {
     [PTAB_HOST] = {.link = 7, .leaf = 5, .write = 2, .no_exec = 1ul << 63, .root_entries = USER_HALF},
     /* AMD APM vol 2 15.25.5: nested walks are user accesses, so US is always set */
     [PTAB_NPT] = {.link = 7, .leaf = 5, .write = 2, .no_exec = 1ul << 63, .root_entries = ENTRIES},
-    /* Intel SDM vol 3 table 29-7: R 0, W 1, X 2, memory type 3-5 (6: write-back) */
-    [PTAB_EPT] = {.link = 7, .leaf = 1 | 6 << 3, .write = 2, .exec = 4, .root_entries = ENTRIES},
+    /* Intel SDM vol 3 table 29-7: R 0, W 1, X 2, memory type 3-5 */
+    [PTAB_EPT] = {.link = 7, .leaf = 1, .write = 2, .exec = 4, .type_shift = 3, .root_entries = ENTRIES},
     /* Intel VT-d 9.8: R 0, W 1 */
     [PTAB_DMA] = {.link = 3, .leaf = 1, .write = 2, .root_entries = ENTRIES},
 };
@@ -45,7 +47,8 @@ static u64 *root_table(const struct ptab *t) { return arch_phys_ptr(t->root); }
 static u64 leaf_make(const struct ptab_format *f, u64 pfn, unsigned perm, unsigned level) {
     if (!(perm & PERM_MEM_R))
         return 0;
-    return pfn << PAGE_SHIFT | f->leaf | (perm & PERM_MEM_W ? f->write : 0) |
+    u64 type = f->type_shift ? mtrr_type(pfn << PAGE_SHIFT, PAGE_SIZE << level_order(level)) << f->type_shift : 0;
+    return pfn << PAGE_SHIFT | f->leaf | type | (perm & PERM_MEM_W ? f->write : 0) |
            (perm & PERM_MEM_X ? f->exec : f->no_exec) | (level ? LARGE : 0);
 }
 

@@ -2,6 +2,7 @@
 #include "arch/assert.h"
 #include "arch/insn.h"
 #include "arch/mem.h"
+#include "arch/mtrr.h"
 #include "core/core.h"
 #include "core/klog.h"
 #include "core/pd.h"
@@ -97,6 +98,7 @@ static bool shared_init(void) {
         msr_pass(msr_bitmap, switched_msrs[i]);
     vmx.iopm_all = iopm_all;
     vmx.msr_bitmap = msr_bitmap;
+    mtrr_read(cpuid(0x80000008, 0).a & 0xff);
     if (!(rdmsr(MSR_VMX_EPT_VPID) & EPT_1G))
         ptab_max_leaf_order = 9;
     return true;
@@ -287,7 +289,7 @@ static bool exception_resolve(struct vcpu *v) {
     if (v->exc & 1u << vec)
         return false;
     if (vec == VEC_DB) {
-        v->dr6 |= v->qual & 0x600f;
+        v->dr6 = (v->dr6 & ~0xful) | (v->qual & 0x600f);
         vmwrite(GUEST_DR7, vmread(GUEST_DR7) & ~DR7_GD);
         if (vmread(INTERRUPTIBILITY) & BLOCKING_SHADOW && vmread(GUEST_RFLAGS) & RFLAGS_TF)
             vmwrite(PENDING_DEBUG, PENDING_BS); /* entry insists (26.3.1.5); the injection takes its place */

@@ -63,6 +63,29 @@ static u64 *sim_msr(u32 msr) {
     switch (msr) {
     case 0x3a:
         return &m->feature_control;
+    case 0xfe: /* MTRRcap: fixed, 2 variable: all is write-back but A0000h to FFFFFh and the last GiB below 4 GiB */
+    case 0x2ff:
+    case 0x200:
+    case 0x201:
+    case 0x202:
+    case 0x203:
+        zero = msr == 0xfe ? 0x102 : msr == 0x2ff ? 0xc06 : msr == 0x200 ? 0xc0000000 : msr == 0x201 ? 0xffc0000800 : 0;
+        return &zero;
+    case 0x250: /* 64 KiB each; then 16 KiB and 4 KiB */
+    case 0x258:
+        zero = 0x0606060606060606;
+        return &zero;
+    case 0x259:
+    case 0x268:
+    case 0x269:
+    case 0x26a:
+    case 0x26b:
+    case 0x26c:
+    case 0x26d:
+    case 0x26e:
+    case 0x26f:
+        zero = 0;
+        return &zero;
     case 0x277:
         return &pat;
     case 0xc0000080:
