@@ -57,7 +57,7 @@ u64 *sim_vmcs_field(struct sim_vmcs *v, u32 encoding, bool write) {
     bool read_only = (encoding >> 10 & 3) == 1, high = encoding & 1;
     if (!places[0])
         places_fill();
-    if (encoding >> 15 || encoding & 0x380 || high ||
+    if (encoding >> 15 || encoding & 0x1380 || high ||
         (write && read_only)) /* the kernel has no use for halves of fields */
         return NULL;
     unsigned place = places[place_of(encoding)];
