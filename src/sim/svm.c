@@ -219,11 +219,11 @@ static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
         code = intercepted(v->misc2, 13, SVM_EXIT_XSETBV);
         break;
     case SIM_G_EXCEPTION:
-        if (v->exc >> s->a & 1) {
+        if (v->exc >> (s->a & 31) & 1) {
             v->exitinfo1 = 0;
-            return SVM_EXIT_EXC + s->a;
+            return SVM_EXIT_EXC + (s->a & 31);
         }
-        event_deliver(v, r, (unsigned)s->a);
+        event_deliver(v, r, s->a & 31);
         return EXIT_NONE;
     case SIM_G_IRET:
         next = r->rbx;

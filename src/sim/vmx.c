@@ -367,7 +367,7 @@ static u32 guest_step(struct mach_cpu *m, struct sim_vmcs *v, struct uregs *r) {
         r->rcx = 0, r->rdx = 0, r->rax = s->a;
         return leave(v, EXIT_XSETBV, 0);
     case SIM_G_EXCEPTION:
-        return guest_exception(m, v, r, (unsigned)s->a);
+        return guest_exception(m, v, r, s->a & 31);
     }
     if (exit == NO_EXIT)
         sim_vmcs_put(v, GUEST_RIP, next);
