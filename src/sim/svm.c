@@ -142,7 +142,7 @@ static void guest_register(struct mach_cpu *m, struct vmcb *v, const struct sim_
 
 static u64 intercepted(u32 mask, unsigned bit, u64 code) { return mask >> bit & 1 ? code : EXIT_NONE; }
 
-/* One step; the exit code, or EXIT_NONE. RIP moves on only when the step completes. */
+/* One step; the exit code, or EXIT_NONE. RIP moves on only when the step completes. long: a case per instruction */
 static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
     if (v->rip < (u64)__executable_start || v->rip >= (u64)end)
         return EXIT_SHUTDOWN; /* nothing to fetch, no handler for it either */
