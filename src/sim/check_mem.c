@@ -1,7 +1,6 @@
 /* Every piece of kernel memory has one owner, every reference is counted, every account adds up. */
 #include "arch/assert.h"
 #include "arch/mem.h"
-#include "arch/svm.h"
 #include "core/ec.h"
 #include "core/pt.h"
 #include "core/sc.h"
@@ -73,8 +72,9 @@ static void claim_of_ec(const struct ec *ec) {
     if (ec->fpu)
         claim(ec->pd, ec->fpu, arch_fpu_size);
     if (ec->vcpu) {
-        claim(ec->pd, ec->vcpu, sizeof(*ec->vcpu));
-        claim_pages(ec->pd, ec->vcpu->vmcb, 0);
+        struct sim_vcpu v = sim_vcpu_of(ec);
+        claim(ec->pd, ec->vcpu, v.size);
+        claim_pages(ec->pd, v.pages, v.order);
     }
 }
 

@@ -1,7 +1,6 @@
 /* What CPUs remember of page tables is what the tables say, with no more rights, unless a flush is already asked for (or the machine is
  * the mutant that forgets flushes: programs are to find it). */
 #include "arch/assert.h"
-#include "arch/svm.h"
 #include "core/ec.h"
 #include "core/pd.h"
 #include "sim/check.h"
@@ -19,14 +18,14 @@ void sim_check_tlb(const struct cpu *c) {
             entry_check(&c->mach.tlb[i], &c->space->host);
 }
 
-/* A vCPU that would be entered as it is, without a new ASID and without a flush, finds what its table says. */
+/* A vCPU that would be entered as it is, without a new ASID or VPID and without a flush, finds what its table says. */
 static void vcpu_check(const struct ec *ec) {
     const struct cpu *c = &sim_cpus[ec->cpu];
-    const struct vcpu *v = ec->vcpu;
-    if (sim_opt.no_flush || v->asid_gen != c->guest_flush_gen || v->tlb_gen != ec->pd->guest_gen || v->flush)
+    struct sim_vcpu v = sim_vcpu_of(ec);
+    if (sim_opt.no_flush || !v.enters_as_it_is)
         return;
     for (unsigned i = 0; i < SIM_TLB_SIZE; i++)
-        if (c->mach.guest_tlb[i].page && c->mach.guest_tlb[i].tag == v->vmcb->asid)
+        if (c->mach.guest_tlb[i].page && c->mach.guest_tlb[i].tag == v.tag)
             entry_check(&c->mach.guest_tlb[i], &ec->pd->guest);
 }
 

@@ -67,6 +67,20 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec);
 void sim_user_forget(const void *ec);
 void sim_users_dump(void);
 
+/* svm.c, vmx.c: what the kernel keeps for a vCPU of that vendor, for the invariants. */
+struct sim_vcpu {
+    u64 size; /* of its struct vcpu */
+    const void *pages;
+    unsigned order;
+    bool enters_as_it_is; /* without new tag and flush: what the guest TLB holds for the tag must be true */
+    u64 tag;
+};
+struct sim_vcpu sim_svm_vcpu(const struct ec *ec);
+struct sim_vcpu sim_vmx_vcpu(const struct ec *ec);
+static inline struct sim_vcpu sim_vcpu_of(const struct ec *ec) {
+    return sim_opt.vendor == SIM_INTEL ? sim_vmx_vcpu(ec) : sim_svm_vcpu(ec);
+}
+
 /* vmx.c: memory that a CPU may still write its VMCS to is not freed. */
 void sim_vmx_forget(const void *memory, size_t size);
 

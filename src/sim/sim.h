@@ -142,7 +142,7 @@ enum sim_guest_op {
     SIM_G_FPU,    /* fpu register 0 = a; b = 1: RAX = it */
     SIM_G_DR,     /* debug register 0 = a; b = 1: RAX = it */
     SIM_G_EXIT, /* leaves with exit code a and first qualification b, whatever is intercepted; done, when it comes back */
-    SIM_G_CR0,    /* MOV to CR0 of a; CR4 */
+    SIM_G_CR0, /* MOV to CR0 of a; CR4 */
     SIM_G_CR4,
     SIM_G_XSETBV,    /* XCR0 = a */
     SIM_G_EXCEPTION, /* raises exception a */

@@ -3,8 +3,9 @@
 #include "arch/assert.h"
 #include "arch/insn.h"
 #include "arch/mem.h"
-#include "arch/svm_vmcb.h"
-#include "arch/vcpu_vendor.h"
+#include "arch/svm.h"
+#include "core/ec.h"
+#include "core/pd.h"
 #include "sim/internal.h"
 #include <string.h>
 
@@ -278,4 +279,10 @@ void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     TRACE(vmexit, arch_cpu_self(), v->rip, v->exitcode);
     m->fs_base = m->gs_base = 0xdead0000dead0000ul; /* what VMLOAD of the host state leaves is not any thread's */
     m->gif = false;
+}
+
+struct sim_vcpu sim_svm_vcpu(const struct ec *ec) {
+    const struct vcpu *v = ec->vcpu;
+    bool young = v->asid_gen == sim_cpus[ec->cpu].guest_flush_gen && v->tlb_gen == ec->pd->guest_gen && !v->flush;
+    return (struct sim_vcpu){.size = sizeof(*v), .pages = v->vmcb, .enters_as_it_is = young, .tag = v->vmcb->asid};
 }

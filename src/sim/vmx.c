@@ -4,7 +4,8 @@
 #include "arch/assert.h"
 #include "arch/insn.h"
 #include "arch/mem.h"
-#include "arch/vcpu_vendor.h"
+#include "arch/vmx.h"
+#include "core/ec.h"
 #include "core/pd.h"
 #include "sim/trace.h"
 #include "sim/vmcs.h"
@@ -305,6 +306,16 @@ static u32 flags_change(struct sim_vmcs *v, u64 clear, u64 set) {
     return NO_EXIT;
 }
 
+/* Registers that the host's code could see, too. */
+static void guest_register(struct mach_cpu *m, struct uregs *r, const struct sim_guest_step *s) {
+    if (s->b)
+        r->rax = s->op == SIM_G_FPU ? m->fpu[0] : dr0_read();
+    else if (s->op == SIM_G_FPU)
+        m->fpu[0] = s->a;
+    else
+        dr0_write(s->a);
+}
+
 /* One step; the exit, or NO_EXIT. RIP moves on only when the step completes. */
 static u32 guest_step(struct mach_cpu *m, struct sim_vmcs *v, struct uregs *r) {
     u64 rip = sim_vmcs_get(v, GUEST_RIP), next = rip + sizeof(struct sim_guest_step);
@@ -333,10 +344,8 @@ static u32 guest_step(struct mach_cpu *m, struct sim_vmcs *v, struct uregs *r) {
         exit = guest_memory(m, v, r, s);
         break;
     case SIM_G_SET:
-        r->rax = s->a;
-        break;
     case SIM_G_ADD:
-        r->rax += s->a;
+        r->rax = s->a + (s->op == SIM_G_ADD ? r->rax : 0);
         break;
     case SIM_G_CLI:
         exit = flags_change(v, RFLAGS_IF, 0);
@@ -352,8 +361,12 @@ static u32 guest_step(struct mach_cpu *m, struct sim_vmcs *v, struct uregs *r) {
     case SIM_G_TRIPLE:
         return leave(v, REASON_TRIPLE, 0);
     case SIM_G_FPU:
-        m->fpu[0] = s->a;
+    case SIM_G_DR:
+        guest_register(m, r, s);
         break;
+    case SIM_G_EXIT:
+        sim_vmcs_put(v, GUEST_RIP, next);
+        return leave(v, (u32)s->a, s->b);
     case SIM_G_IRET:
         next = r->rbx;
         exit = flags_change(v, 0, RFLAGS_IF);
@@ -485,4 +498,11 @@ unsigned vmx_world_switch(struct uregs *regs, bool launched) {
     TRACE(vmexit, arch_cpu_self(), sim_vmcs_get(v, GUEST_RIP), reason);
     host_load(m, v);
     return 0;
+}
+
+struct sim_vcpu sim_vmx_vcpu(const struct ec *ec) {
+    const struct vcpu *v = ec->vcpu;
+    bool young = v->vpid_gen == sim_cpus[ec->cpu].guest_flush_gen && v->tlb_gen == ec->pd->guest_gen && !v->flush;
+    return (struct sim_vcpu){
+        .size = sizeof(*v), .pages = v->vmcs, .order = 1, .enters_as_it_is = young, .tag = tag_make(v->eptp, v->vpid)};
 }
