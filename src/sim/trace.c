@@ -125,8 +125,8 @@ void sim_trace_begin(void) {
     if (to_page)
         return;
     setvbuf(stdout, NULL, _IOLBF, 0); /* a run that dies keeps its last line */
-    printf("trace of %s, seed %lu, %u CPUs\n%11s  %3s  %-26s %s\n", run_name, sim_opt.seed, sim_opt.cpus, "us", "CPU",
-           "EC", "event");
+    printf("trace of %s, seed %lu, %u CPUs%s\n%11s  %3s  %-26s %s\n", run_name, sim_opt.seed, sim_opt.cpus,
+           sim_opt.store_buffers ? ", store buffers" : "", "us", "CPU", "EC", "event");
 }
 
 void sim_trace_end(const char *result, bool good) {

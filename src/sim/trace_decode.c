@@ -117,8 +117,8 @@ static void put_sm_ctrl(struct text *t, const struct uregs *r, const char *what)
         put(t, " until %.1f", trace_us(deadline));
 }
 
-static const char *const extensions[16] = {"kmem_limit", "kmem_usage", "kmem_free",
-                                           "klog_read",  "gsi_config", "ec_time"};
+static const char *const extensions[16] = {"kmem_limit",   "kmem_usage", "kmem_free", "klog_read", "gsi_config",
+                                           "cmdline_read", "counters",   "kmem_add",  "kmem_take"};
 
 static void put_control(struct text *t, const struct ec *ec, const char *what) {
     const struct uregs *r = &ec->regs;
@@ -139,7 +139,7 @@ static void put_control(struct text *t, const struct ec *ec, const char *what) {
         put(t, "assign_gsi %s to CPU %lu", what, r->rdx);
         break;
     default:
-        put(t, "extension %s %s", extensions[r->rdi >> 4 & 0xf] ? extensions[r->rdi >> 4 & 0xf] : "?", what);
+        put(t, "%s of %s", extensions[r->rdi >> 4 & 0xf] ? extensions[r->rdi >> 4 & 0xf] : "unknown extension", what);
     }
 }
 
