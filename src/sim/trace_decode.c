@@ -189,21 +189,31 @@ void trace_exception(char *to, size_t size, const struct ec *ec, u64 addr) {
         put(&t, " %s at %lx", err & 0x10 ? "fetch" : err & 2 ? "write" : "read", addr);
 }
 
+struct exit {
+    u64 code;
+    const char *name;
+};
+static const struct exit svm_exits[] = {/* APM vol 2 appendix C */
+                                        {0x60, "INTR"},    {0x61, "NMI"},        {0x64, "VINTR"},
+                                        {0x72, "CPUID"},   {0x78, "HLT"},        {0x7b, "I/O"},
+                                        {0x7c, "MSR"},     {0x7f, "SHUTDOWN"},   {0x80, "VMRUN"},
+                                        {0x8d, "XSETBV"},  {0x81, "VMMCALL"},    {0x400, "NPF"},
+                                        {~0ul, "INVALID"}, {EVT_SVM_NPF, "NPF"}, {EVT_SVM_INVALID, "INVALID"},
+                                        {0, NULL}};
+static const struct exit vmx_exits[] =
+    {/* SDM vol 3 appendix C */
+     {0, "exception"}, {1, "interrupt"}, {2, "triple fault"}, {7, "interrupt window"}, {8, "NMI window"},
+     {10, "CPUID"},    {12, "HLT"},      {18, "VMCALL"},      {28, "CR access"},       {30, "I/O"},
+     {31, "RDMSR"},    {32, "WRMSR"},    {33, "INVALID"},     {48, "EPT violation"},   {49, "EPT misconfiguration"},
+     {55, "XSETBV"},   {0, NULL}};
+
 const char *trace_vmexit(u64 code) {
-    static const struct {
-        u64 code;
-        const char *name;
-    } amd[] = {{0x60, "INTR"},  {0x61, "NMI"},     {0x64, "VINTR"}, {0x72, "CPUID"},
-               {0x78, "HLT"},   {0x7b, "I/O"},     {0x7c, "MSR"},   {0x7f, "SHUTDOWN"},
-               {0x80, "VMRUN"}, {0x81, "VMMCALL"}, {0x400, "NPF"},  {~0ul, "INVALID"}},
-      intel[] = {{0, "EXCEPTION"},  {1, "INTR"},     {2, "TRIPLE FAULT"}, {7, "INTERRUPT WINDOW"},
-                 {8, "NMI WINDOW"}, {10, "CPUID"},   {12, "HLT"},         {18, "VMCALL"},
-                 {28, "CR"},        {30, "I/O"},     {31, "RDMSR"},       {32, "WRMSR"},
-                 {33, "INVALID"},   {34, "INVALID"}, {48, "EPT"},         {55, "XSETBV"}};
     static char text[24];
-    for (unsigned i = 0; i < (sim_is_intel() ? ARRAY_SIZE(intel) : ARRAY_SIZE(amd)); i++)
-        if ((sim_is_intel() ? intel : amd)[i].code == code)
-            return (sim_is_intel() ? intel : amd)[i].name;
+    if (trace_intel())
+        code &= 0xffff; /* the upper half says that the entry failed */
+    for (const struct exit *e = trace_intel() ? vmx_exits : svm_exits; e->name; e++)
+        if (e->code == code)
+            return e->name;
     snprintf(text, sizeof(text), "%lx", code);
     return text;
 }
@@ -215,10 +225,6 @@ const char *trace_event_name(const struct ec *ec, unsigned number) {
         return "STARTUP";
     if (number == (vcpu ? EVT_VCPU_RECALL : EVT_THREAD_RECALL))
         return "RECALL";
-    if (vcpu && !sim_is_intel() && number == EVT_SVM_NPF)
-        return "NPF";
-    if (vcpu && !sim_is_intel() && number == EVT_SVM_INVALID)
-        return "INVALID";
     if (vcpu)
         return trace_vmexit(number);
     if (number < 32 && exceptions[number])
