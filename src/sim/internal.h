@@ -38,6 +38,7 @@ enum sim_result sim_sched_run(void);
 void sim_storebuf_start(void);
 void sim_storebuf_hide(void);
 void sim_storebuf_show(const struct cpu *c);
+void sim_storebuf_relax(void); /* in a wait loop a store must leave some time */
 void sim_storebuf_stop(void);
 
 /* cpu.c */

@@ -199,12 +199,16 @@ void arch_cpu_relax(void) {
         sim_stop(SIM_BUDGET);
     m->prio = --s.low;
     sim_now += SIM_POINT_TICKS;
+    if (sim_storebuf)
+        sim_storebuf_relax();
     go_on(true);
 }
 
 void spin_lock(struct spinlock *l) {
     sim_point();
     sim_stores_done();
+    if (sim_storebuf)
+        sim_point(); /* who waits for a lock that we have just given up gets its chance, as by its ticket on hardware */
     struct cpu *c = s.self;
     if (l->owner == c->id + 1)
         arch_panic("spin_lock: held by this CPU already", __FILE__, __LINE__);

@@ -25,7 +25,7 @@ static struct buffer {
     struct store store[ENTRIES]; /* oldest first */
 } buffers[ABI_MAX_CPUS];
 static struct buffer *shown; /* whose stores are in memory */
-static u32 patience;         /* 1 in so many occasions lets stores out */
+static u32 patience;         /* 1 in so many occasions lets stores out; 0: none does */
 bool sim_storebuf;
 
 static void exchange(struct store *e) {
@@ -45,14 +45,14 @@ static void let_out(struct buffer *b, unsigned n) {
 }
 
 static void let_out_some(struct buffer *b) {
-    if (b->count && !sim_choose(SIM_SCHEDULE, patience))
+    if (b->count && patience && !sim_choose(SIM_SCHEDULE, patience))
         let_out(b, 1 + sim_choose(SIM_SCHEDULE, b->count));
 }
 
 void sim_storebuf_start(void) {
     sim_storebuf = true;
     shown = &buffers[arch_cpu_self()->id];
-    patience = 2u << (2 * sim_choose(SIM_SCHEDULE, 4)); /* 2, 8, 32, 128 */
+    patience = (u32[]){0, 0, 4, 64}[sim_choose(SIM_SCHEDULE, 4)];
 }
 
 void sim_storebuf_stop(void) {
@@ -82,6 +82,11 @@ void sim_storebuf_push(void *at, unsigned size) {
     struct store *e = &shown->store[shown->count++];
     *e = (struct store){.at = at, .size = size};
     memcpy(&e->behind, at, size);
+}
+
+void sim_storebuf_relax(void) {
+    if (shown->count && !sim_choose(SIM_SCHEDULE, 8))
+        sim_storebuf_drain();
 }
 
 void sim_storebuf_drain(void) {

@@ -40,9 +40,125 @@ static void second_post_is_not_lost(void **s) {
     fenced(inbox_root, 2, 100);
 }
 
+/* rcu.c: a CPU that leaves idle says so, then follows pointers; who begins an epoch has unlinked before, then looks who is idle. A deadline wakes a
+ * CPU, which takes the thread off its semaphore; at the same time that is destroyed, and freed when its destroyer gets idle. Address
+ * sanitizer sees a use after that. */
+static sel_t sm, go;
+static void sleeper(u64 rdi) {
+    (void)rdi;
+    for (;;) {
+        down(go);
+        (void)nova_sm_down(sm, false, sim_clock() + 10 * sim_choose(SIM_WORKLOAD, 100));
+    }
+}
+static void idle_root(u64 cpu) {
+    sel_t never = sem_make(0);
+    go = sem_make(0);
+    startup_make((unsigned)cpu ^ 1);
+    thread_start((unsigned)cpu ^ 1, 10, sleeper);
+    for (unsigned i = 0; i < 100; i++) {
+        OK(nova_create_sm(sm = 0x2000, SEL_PD, 0));
+        up(go);
+        for (u32 n = sim_choose(SIM_WORKLOAD, 200); n; n--)
+            sim_step();
+        OK(nova_revoke(crd_obj(sm, 0, 0x1f), true));
+        sim_expect_eq(nova_sm_down(never, false, sim_clock() + 3000), NOVA_TIMEOUT);
+    }
+    sim_done();
+}
+static void no_idle_cpu_is_overlooked(void **s) {
+    (void)s;
+    fenced(idle_root, 2, 60);
+}
+
+/* A guest that runs is shot out of it, and one that is about to run sees the new generation of its table; if both failed, it would read through a
+ * translation after its revoke has returned.
+ *
+ * The guest copies a flag and reads the page that comes and goes; root raises the flag when a revoke has returned. */
+#define GPA          0x5000ul
+#define GPA_FLAG     0x6000ul
+#define GPA_COPY     0x6008ul
+#define EXIT_VMMCALL 0x81u
+#define VM_EVENTS    0x4000ul
+static struct thread vmm;
+static unsigned loops, faults, stale; /* loops: since the last fault */
+
+static const struct sim_guest_step reader[] = {
+    {SIM_G_READ, 0, GPA_FLAG}, {SIM_G_WRITE, 0, GPA_COPY}, {SIM_G_READ, 0, GPA}, {SIM_G_VMMCALL, 0, 0}};
+
+static void page_give(struct abi_utcb *u, u64 gpa) {
+    u->items = UTCB_ITEMS(ABI_STATE_WORDS, 1);
+    u->w[UTCB_WORDS - 2] = crd_mem((RAM_VA + gpa - GPA) >> PAGE_SHIFT, 0, 7);
+    u->w[UTCB_WORDS - 1] = (gpa >> PAGE_SHIFT) << 12 | ITEM_G | ITEM_DELEGATE;
+}
+
+static void on_exit_event(u64 event) {
+    volatile u64 *flag = sim_mem_ptr(RAM_VA + GPA_FLAG - GPA, true), *copy = flag + 1;
+    struct abi_utcb *u = utcb_at(vmm.utcb);
+    struct abi_state *st = &u->state;
+    switch (event) {
+    case EVT_VCPU_STARTUP:
+        st->rflags = 2;
+        st->cr0 = 0x10;
+        st->cr2 = st->cr3 = st->cr4 = st->efer = 0;
+        st->dr7 = 0x400;
+        st->cs = st->ss = (struct abi_seg){0, 0x93, 0xffff, 0};
+        st->ctrl[0] = 0;
+        st->ctrl[1] = 3; /* VMRUN, VMMCALL */
+        st->mtd = MTD_RFLAGS | MTD_CR | MTD_DR | MTD_CTRL | MTD_EFER | MTD_CS_SS;
+        break;
+    case EXIT_VMMCALL: /* the read before it went well */
+        loops++;
+        stale += *copy != 0;
+        st->mtd = 0;
+        break;
+    default:
+        sim_expect_eq(event, EVT_SVM_NPF);
+        faults++;
+        loops = 0;
+        *flag = 0;
+        page_give(u, st->qual[1] & ~0xffful);
+        st->mtd = 0;
+    }
+    st->rip = (u64)reader;
+    st->mtd |= MTD_RIP;
+    reply();
+}
+
+static void guest_root(u64 cpu) {
+    static const unsigned events[] = {EXIT_VMMCALL, EVT_SVM_NPF, EVT_VCPU_STARTUP};
+    sel_t pd = sel_new(), vcpu = sel_new();
+    ram_map(ABI_ROOT_UTCB, 1);
+    vmm = thread_make((unsigned)cpu ^ 1, false, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        sel_t pt = VM_EVENTS + events[i];
+        OK(nova_create_pt(pt, SEL_PD, vmm.ec, MTD_RIP | MTD_QUAL, PORTAL(on_exit_event)));
+        OK(nova_pt_ctrl(pt, events[i]));
+    }
+    OK(nova_create_pd(pd, SEL_PD, crd_obj(VM_EVENTS, 8, 0x1f)));
+    OK(nova_create_ec(vcpu, pd, 0, (u32)cpu ^ 1, 0, 0, true));
+    OK(nova_create_sc(sel_new(), SEL_PD, vcpu, QPD_MAKE(10, 1000)));
+    for (unsigned i = 0; i < 40; i++) {
+        for (unsigned n = sim_choose(SIM_WORKLOAD, 3); loops <= n;)
+            sim_step();
+        unsigned before = faults;
+        OK(nova_revoke(crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7), false));
+        u64 *flag = sim_mem_ptr(RAM_VA + GPA_FLAG - GPA, true);
+        *flag = faults == before; /* else it may have the page again */
+    }
+    sim_expect_eq(stale, 0);
+    sim_done();
+}
+static void no_guest_keeps_a_translation(void **s) {
+    (void)s;
+    fenced(guest_root, 2, 60);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(second_post_is_not_lost),
+        cmocka_unit_test(no_idle_cpu_is_overlooked),
+        cmocka_unit_test(no_guest_keeps_a_translation),
     };
     return cmocka_run_group_tests_name("sim fences", tests, NULL, NULL);
 }
