@@ -202,8 +202,7 @@ static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
         guest_register(m, v, s);
         break;
     case SIM_G_EXIT:
-        v->rip = next;
-        v->exitinfo1 = s->b;
+        v->rip = next, v->exitinfo1 = s->b;
         return s->a;
     case SIM_G_CR0: /* exit codes 10h and 14h; 15.8.1: no decode assist */
         code = v->cr & SVM_CR0_WRITE ? 0x10 : EXIT_NONE;
