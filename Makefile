@@ -240,7 +240,7 @@ export MUT_TESTS = $(UNIT_SRC) $(SIMT_SRC)
 export MUT_ABI = $(if $(ABI_SIM),$(ABI_SIM_SRC))
 export MUT_COV = $(B)/check-cov
 mutants: $(TEST_COV) $(B)/third/libzydis.a
-	@nice tools/mutants $(B) $(foreach v,DIR N SEED ONLY KIND JOBS,$(if $($(v)),"$(v)=$($(v))"))
+	@nice tools/mutants $(B) $(foreach v,DIR N SEED ONLY KIND JOBS STAGES,$(if $($(v)),"$(v)=$($(v))"))
 coverage: $(TEST_COV)
 	@tools/need gcovr:/usr/bin/gcovr:'make coverage'
 	@nice tools/coverage $(B) $(TEST_COV)
