@@ -532,16 +532,13 @@ static void injection_types(void **state) {
 /* SDM vol 1 13.3, the same on AMD: x87 always, SSE before AVX, MPX and AVX-512 whole. */
 static void xcr0_values(void **state) {
     (void)state;
-    svm.xcr0 = 0xff;
     for (u64 x = 0; x < 0x400; x++) {
         bool ok = (x & 1) && x < 0x100 && !((x & 4) && !(x & 2)) && ((x & 0x18) == 0 || (x & 0x18) == 0x18) &&
                   ((x & 0xe0) == 0 || ((x & 0xe0) == 0xe0 && (x & 4)));
-        assert_int_equal(svm_xcr0_valid(x), ok);
+        assert_int_equal(vcpu_xcr0_valid(x, 0xff), ok);
     }
-    svm.xcr0 = 3;
-    assert_true(svm_xcr0_valid(3));
-    assert_false(svm_xcr0_valid(7)); /* the host's are all there are */
-    svm.xcr0 = 7;
+    assert_true(vcpu_xcr0_valid(3, 3));
+    assert_false(vcpu_xcr0_valid(7, 3)); /* the host's are all there are */
 }
 
 static void pat_values(void **state) {
