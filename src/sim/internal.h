@@ -82,6 +82,8 @@ static inline struct sim_vcpu sim_vcpu_of(const struct ec *ec) {
     return sim_opt.vendor == SIM_INTEL ? sim_vmx_vcpu(ec) : sim_svm_vcpu(ec);
 }
 
+/* svm.c: the step of a guest program at rip; false where there is none. Any other constant of the program is taken for one, too. */
+bool sim_guest_fetch(u64 rip, struct sim_guest_step *s);
 /* vmx.c: memory that a CPU may still write its VMCS to is not freed. */
 void sim_vmx_forget(const void *memory, size_t size);
 

@@ -1,5 +1,6 @@
 /* AMD-V: VMRUN with the manual's consistency checks, then a guest program (sim.h) until something that the VMCB intercepts. AMD APM
  * vol 2 chapter 15, appendix B and C. The guest TLB is tagged by ASID and keeps entries until TLB_CONTROL flushes them. */
+#define _GNU_SOURCE
 #include "arch/assert.h"
 #include "arch/insn.h"
 #include "arch/mem.h"
@@ -7,9 +8,12 @@
 #include "core/ec.h"
 #include "core/pd.h"
 #include "sim/internal.h"
+#include <link.h>
 #include <string.h>
 
-extern const char __executable_start[], end[]; /* linker: guest programs lie between them */
+static struct {
+    u64 first, end;
+} constants[4]; /* segments of this program that hold nothing else, guest programs among it */
 
 #define EXIT_CPUID    0x72u
 #define EXIT_HLT      0x78u
@@ -143,11 +147,38 @@ static void guest_register(struct mach_cpu *m, struct vmcb *v, const struct sim_
 
 static u64 intercepted(u32 mask, unsigned bit, u64 code) { return mask >> bit & 1 ? code : EXIT_NONE; }
 
+static int constants_find(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size, (void)context;
+    for (unsigned i = 0, n = 0; i < info->dlpi_phnum && n < ARRAY_SIZE(constants); i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        if (p->p_type != PT_LOAD || p->p_flags != PF_R)
+            continue;
+        constants[n].first = info->dlpi_addr + p->p_vaddr;
+        constants[n].end = constants[n].first + p->p_memsz;
+        n++;
+    }
+    return 1; /* the program itself comes first, the others do not count */
+}
+
+/* A lost guest may be anywhere, behind the end of its program for one. */
+__attribute__((no_sanitize("address", "undefined"))) bool sim_guest_fetch(u64 rip, struct sim_guest_step *s) {
+    bool there = false;
+    if (!constants[0].end)
+        dl_iterate_phdr(constants_find, NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
+        there |= rip >= constants[i].first && rip < constants[i].end && constants[i].end - rip >= sizeof(*s);
+    if (!there)
+        return false;
+    const volatile u64 *words = (const u64 *)rip;
+    *s = (struct sim_guest_step){(u32)words[0], (u32)(words[0] >> 32), words[1]};
+    return true;
+}
+
 /* One step; the exit code, or EXIT_NONE. RIP moves on only when the step completes. long: a case per instruction */
 static u64 guest_step(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
-    if (v->rip < (u64)__executable_start || v->rip >= (u64)end)
+    struct sim_guest_step step, *s = &step;
+    if (!sim_guest_fetch(v->rip, s))
         return EXIT_SHUTDOWN; /* nothing to fetch, no handler for it either */
-    const struct sim_guest_step *s = (const struct sim_guest_step *)v->rip;
     u64 next = v->rip + sizeof(*s), *p, code = EXIT_NONE;
     v->nrip = next;
     switch ((enum sim_guest_op)s->op) {

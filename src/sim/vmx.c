@@ -11,8 +11,6 @@
 #include "sim/vmcs.h"
 #include <string.h>
 
-extern const char __executable_start[], end[]; /* linker: guest programs lie between them */
-
 #define CR4_VMXE   (1ul << 13)
 #define NO_VMCS    ~0ul
 #define NO_EXIT    ~0u
@@ -319,9 +317,9 @@ static void guest_register(struct mach_cpu *m, struct uregs *r, const struct sim
 /* One step; the exit, or NO_EXIT. RIP moves on only when the step completes. */
 static u32 guest_step(struct mach_cpu *m, struct sim_vmcs *v, struct uregs *r) {
     u64 rip = sim_vmcs_get(v, GUEST_RIP), next = rip + sizeof(struct sim_guest_step);
-    if (rip < (u64)__executable_start || rip >= (u64)end)
+    struct sim_guest_step step, *s = &step;
+    if (!sim_guest_fetch(rip, s))
         return leave(v, REASON_TRIPLE, 0); /* nothing to fetch, no handler for it either */
-    const struct sim_guest_step *s = (const struct sim_guest_step *)rip;
     u32 exit = NO_EXIT;
     switch ((enum sim_guest_op)s->op) {
     case SIM_G_CPUID:
