@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help run iso guest user hw sim mutants coverage check check-full check-hw check-format format tidy tests baseline clean distclean
+.PHONY: help run iso guest user hw sim bench-sim mutants coverage check check-full check-hw check-format format tidy tests baseline clean distclean
 .DEFAULT_GOAL := help
 
 NEED := $(B)/.need
@@ -18,6 +18,7 @@ help:
 	@echo '  BOOT=kernel         boot with QEMU -kernel instead of the GRUB image; CPUS=4 MEM=2G CONF=userland/conf/x.conf'
 	@echo 'make check          format, tidy, unit and simulator tests under ASan and UBSan (under a minute once built)'
 	@echo 'make check-full     the same, longer and with more tools (20 minutes at most)'
+	@echo 'make bench-sim      speed of the simulator: a table'
 	@echo 'make check-hw       machine tests in QEMU; TEST=name for one of them, TEST=list to see them'
 	@echo 'make sim SCENARIO=call_test.helping_depth3 SEED=1    one scenario; TRACE=1 prints what happens, TRACE=html makes a page of it'
 	@echo '  CPUS=4; an unknown name lists what there is; abi and abi.CASE work too'
@@ -47,6 +48,8 @@ HW_LINK  := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=0
 SIM_SAN  := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # hidden: the core has names that libc has too, and shared libraries must not find ours
 SIM_BASE := $(COMMON) -fvisibility=hidden -fno-pie -Isrc -Isrc/sim/inc
+# Away from the numbers that are physical addresses: the trace hash tells program addresses from other values.
+SIM_LINK := -no-pie -Wl,-Ttext-segment=0x6e000000
 
 # Not `:=`: on a fresh machine there is no gcc yet when this file is read.
 USER_FLAGS = $(COMMON) -O2 -fno-pie -fstack-protector-strong -ftls-model=local-exec -fno-asynchronous-unwind-tables \
@@ -179,7 +182,7 @@ UNIT_SRC := $(wildcard tests/unit/*_test.c)
 SIMT_SRC := $(wildcard tests/sim/*.c)
 TEST_BIN := $(patsubst tests/%.c,$(B)/check/%,$(UNIT_SRC) $(SIMT_SRC))
 TEST_FAST := $(patsubst tests/%.c,$(B)/check-fast/%,$(UNIT_SRC) $(SIMT_SRC))
-HOST_FLAGS := $(COMMON) $(ZYDIS_DEFS) -fno-pie -no-pie -isystem $(B)/third/include -Isrc -Isrc/sim/inc
+HOST_FLAGS := $(COMMON) $(ZYDIS_DEFS) -fno-pie $(SIM_LINK) -isystem $(B)/third/include -Isrc -Isrc/sim/inc
 LINKED_INC := -Iuserland/lib -Iuserland/vmm -Iuserland/root -Iuserland/console -I$(B)/user
 ALL_SRC  := $(wildcard src/*/*.[ch] src/*/inc/mach/*.h userland/*/*.[ch] userland/lib/*/*.[ch] tests/*/*.[ch])
 
@@ -204,10 +207,10 @@ ABI_SIM_SRC := $(ABI_SRC) $(wildcard tests/abi/sim/*.c)
 ABI_SIM_INC := -Itests/abi -Itests/abi/sim -Iuserland/lib
 $(B)/sim/abi: $(ABI_SIM_SRC) $(B)/sim/libnovella.a $(ALL_SRC) $(wildcard tests/abi/*/*.h)
 	$(call say,LINK,$@)
-	$(Q)gcc $(SIM_BASE) $(SIM_SAN) -O1 -no-pie $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/sim/libnovella.a -o $@
+	$(Q)gcc $(SIM_BASE) $(SIM_SAN) -O1 $(SIM_LINK) $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/sim/libnovella.a -o $@
 $(B)/sim-fast/abi: $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a $(ALL_SRC) $(wildcard tests/abi/*/*.h)
 	$(call say,LINK,$@)
-	$(Q)gcc $(SIM_BASE) -O2 -no-pie $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a -o $@
+	$(Q)gcc $(SIM_BASE) -O2 $(SIM_LINK) $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a -o $@
 
 # `make sim`: all scenarios; with SCENARIO=name [SEED=n] [TRACE=1|html] [CPUS=n] that one.
 ifdef SCENARIO
@@ -226,7 +229,7 @@ $(eval $(call test_variant,check-cov,cov,$(COV_FLAGS) $(COV_LINK)))
 $(B)/check-cov/sim/abi: $(ABI_SIM_SRC) $(B)/cov/libnovella.a $(ALL_SRC) $(wildcard tests/abi/*/*.h)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)gcc $(SIM_BASE) $(COV_FLAGS) $(COV_LINK) -no-pie $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/cov/libnovella.a -o $@
+	$(Q)gcc $(SIM_BASE) $(COV_FLAGS) $(COV_LINK) $(SIM_LINK) $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/cov/libnovella.a -o $@
 TEST_COV := $(patsubst tests/%.c,$(B)/check-cov/%,$(UNIT_SRC) $(SIMT_SRC)) $(if $(ABI_SIM),$(B)/check-cov/sim/abi)
 
 # Flags and sources as the rules above have them, for tools/mutants.
@@ -244,6 +247,9 @@ mutants: $(TEST_COV) $(B)/third/libzydis.a
 coverage: $(TEST_COV)
 	@tools/need gcovr:/usr/bin/gcovr:'make coverage'
 	@nice tools/coverage $(B) $(TEST_COV)
+
+bench-sim: $(B)/check-fast/bench/sim_bench
+	@$<
 
 FORMATTED := $(wildcard src/*/*.[ch] src/*/inc/mach/*.h userland/*/*.[ch] userland/lib/*/*.[ch] tests/*/*.[ch])
 check-format: | $(NEED)

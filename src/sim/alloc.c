@@ -1,5 +1,4 @@
 /* Every live piece of kernel memory, in order of allocation but for holes that the last one fills. */
-#define _GNU_SOURCE
 #include "arch/assert.h"
 #include "arch/mem.h"
 #include "core/ec.h"
@@ -8,9 +7,6 @@
 #include "core/sc.h"
 #include "core/sm.h"
 #include "sim/check.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 
 #define GRANULE 8u  /* smallest distance of two allocations */
 #define NOISE   16u /* the allocator makes the head of a free block accessible: not an allocation */
@@ -19,23 +15,14 @@ struct sim_alloc *sim_allocs; /* both as large as they can ever get: only what i
 static u32 *index_of;         /* by address: place in sim_allocs + 1 */
 u32 sim_alloc_count;
 
-static void *reserve(size_t size) {
-    void *m = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (m == MAP_FAILED) {
-        perror("sim: records of kernel memory");
-        exit(2);
-    }
-    return m;
-}
-
 static u32 *slot_of(const void *p) { return &index_of[arch_ptr_phys(p).v / GRANULE]; }
 
 void sim_alloc_on(void *p, size_t size) {
     if (size <= NOISE)
         return;
     if (!sim_allocs) {
-        sim_allocs = reserve(SIM_ARENA_SIZE / 64 * sizeof(*sim_allocs));
-        index_of = reserve(SIM_ARENA_SIZE / GRANULE * sizeof(*index_of));
+        sim_allocs = sim_memory(SIM_ARENA_SIZE / 64 * sizeof(*sim_allocs));
+        index_of = sim_memory(SIM_ARENA_SIZE / GRANULE * sizeof(*index_of));
     }
     u32 *slot = slot_of(p);
     if (!*slot)

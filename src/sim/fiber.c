@@ -1,4 +1,5 @@
 #include "sim/fiber.h"
+#include "arch/mem.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -19,25 +20,55 @@
 #define stack_forget(f)                 ((void)0)
 #endif
 
+#define MAX_FIBERS 8192u
+
 void sim_stack_switch(void **save, void *sp);
 void sim_fiber_start(void);
 void sim_fiber_enter(struct sim_fiber *f);
 
 struct sim_fiber sim_main_fiber;
+static struct sim_fiber fibers[MAX_FIBERS];
+static unsigned fiber_count;
+static char *pool_next;
+/* The host's side of the pool, which a snapshot must not turn back: stacks below `used` have their guard page already. */
+static struct { char *base, *used; } * pool;
+
+static void pool_map(void) {
+    pool = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *want = (char *)SIM_STACK_BASE,
+         *m = mmap(want, SIM_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pool == MAP_FAILED || m != want) {
+        perror("sim: no memory for fibers");
+        exit(2);
+    }
+    pool->used = pool_next = m;
+}
 
 struct sim_fiber *sim_fiber_create(size_t stack_size) {
-    struct sim_fiber *f = calloc(1, sizeof(*f));
-    char *m =
-        mmap(NULL, stack_size + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    if (!f || m == MAP_FAILED || mprotect(m, PAGE_SIZE, PROT_NONE)) {
+    if (!pool)
+        pool_map();
+    struct sim_fiber *f = &fibers[fiber_count++];
+    char *guard = pool_next;
+    pool_next += PAGE_SIZE + stack_size;
+    if (fiber_count > MAX_FIBERS || pool_next > (char *)SIM_STACK_BASE + SIM_STACK_SIZE) {
+        fprintf(stderr, "sim: too many fibers\n");
+        exit(2);
+    }
+    *f = (struct sim_fiber){.stack = guard + PAGE_SIZE, .size = stack_size};
+    if (pool_next <= pool->used)
+        return f;
+    if (mprotect(guard, PAGE_SIZE, PROT_NONE)) {
         perror("sim: no memory for a fiber");
         exit(2);
     }
-    f->stack = m + PAGE_SIZE;
-    f->size = stack_size;
     (void)VALGRIND_STACK_REGISTER(f->stack, f->stack + stack_size);
+    pool->used = pool_next;
     return f;
+}
+
+void sim_fibers_each(void (*f)(struct sim_fiber *)) {
+    for (unsigned i = 0; i < fiber_count; i++)
+        f(&fibers[i]);
 }
 
 void sim_fiber_prepare(struct sim_fiber *f, void (*entry)(u64), u64 arg) {

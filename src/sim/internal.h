@@ -21,23 +21,39 @@ extern bool sim_on_host; /* on the host's stack: before and after a run, and in 
 extern unsigned sim_failures;
 
 /* sched.c */
-void sim_sched_init(void);
+extern bool sim_begun; /* the seed rules; before, from power-on to the snapshot point, there is one fixed order */
 /* Gives the CPU away until it can run again (its state says why it cannot). */
 void sim_sched_wait(void);
 /* Somebody may run who could not: asks for a decision soon. */
 void sim_sched_wake(void);
 void sim_sched_deadline(u64 tsc);
-void sim_hash_mix(u64 v);
+/* Leaves the run for the host stack, to go on here later: the snapshot point. */
+void sim_pause(void);
 /* Leaves the run for the host stack. */
 _Noreturn void sim_stop(enum sim_result r);
-/* Host stack: starts the boot CPU's fiber and returns how the run ended. */
+/* Host stack: starts the run or goes on after sim_pause, and returns how it ended. */
 enum sim_result sim_sched_run(void);
+/* From now on in the order without decisions. */
+void sim_sched_calm(void);
+/* Scheduling points of all CPUs so far. */
+u64 sim_sched_steps(void);
 
-/* storebuf.c, only with sim_opt.store_buffers. Memory is what the CPU that runs sees, between hide and show what all see; hide also
- * lets stores out. stop: all of them, at the end of a run. */
+/* snapshot.c: zeroed memory for the simulator's own records, which goes back with the snapshot; as much as could ever be wanted, only
+ * what is used costs anything. During the boot only. malloc and mmap are not for what a run changes. */
+void *sim_memory(size_t bytes);
+
+/* record.c: into the trace hash, whatever program addresses are among them */
+void sim_hash_registers(const struct uregs *r, u64 what);
+void sim_hash_value(u64 v);
+/* splitmix64 */
+u64 sim_random(u64 *state);
+
+/* storebuf.c, only with sim_opt.store_buffers. Memory is what the CPU that runs sees, between hide and show what all see; on an
+ * occasion (a CPU changes or waits, never a moment that depends on how schedules are searched) stores are let out. stop: all of
+ * them, at the end of a run. */
 void sim_storebuf_start(void);
-void sim_storebuf_hide(void);
-void sim_storebuf_show(const struct cpu *c);
+void sim_storebuf_hide(bool occasion);
+void sim_storebuf_show(const struct cpu *c, bool occasion);
 void sim_storebuf_relax(void); /* in a wait loop a store must leave some time */
 void sim_storebuf_stop(void);
 

@@ -6,6 +6,7 @@
 #include "core/kmem.h"
 #include "core/pd.h"
 #include "sim/check.h"
+#include "sim/engine.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,7 @@ __attribute__((constructor)) static void arena_map(void) {
 
 void arch_mem_poison(void *p, size_t size) {
 #ifdef __SANITIZE_ADDRESS__
+    sim_snapshot_touch(p, size);
     __asan_poison_memory_region(p, size);
 #endif
     (void)VALGRIND_MAKE_MEM_NOACCESS(p, size);
@@ -58,6 +60,7 @@ void arch_mem_poison(void *p, size_t size) {
 
 void arch_mem_unpoison(void *p, size_t size) {
 #ifdef __SANITIZE_ADDRESS__
+    sim_snapshot_touch(p, size);
     __asan_unpoison_memory_region(p, size);
 #endif
     (void)VALGRIND_MAKE_MEM_DEFINED(p, size);
@@ -86,8 +89,10 @@ static bool walk(u64 root, u64 page, unsigned access, struct sim_tlb_entry *e) {
         if (leaf && !(all & PTE_US))
             return false;
         u64 set = PTE_A | (leaf && access == PERM_MEM_W && (all & PTE_RW) ? PTE_D : 0);
-        if ((v & set) != set)
+        if ((v & set) != set) {
             __atomic_fetch_or(pte, set, __ATOMIC_RELAXED);
+            sim_hash_store(pte, v | set);
+        }
         table = v & PTE_ADDR;
         if (leaf) {
             u64 mask = (1ul << (9 * level)) - 1;

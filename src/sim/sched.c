@@ -1,57 +1,38 @@
-/* Which simulated CPU goes on: seeded choice, virtual time, the trace hash. */
+/* Which simulated CPU goes on, virtual time, locks. What a strategy (strategy.c) decides is put into effect here. */
 #include "arch/assert.h"
-#include "sim/internal.h"
-#include <stdio.h>
-#include <stdlib.h>
+#include "sim/engine.h"
 
 u64 sim_now = 1000000;
 i64 sim_fuel;
 bool sim_running;
+bool sim_begun;
 
 static struct {
-    u64 rng[3]; /* one per enum sim_stream */
-    u64 hash;
-    u64 steps; /* points used up before the current allotment */
+    u64 steps; /* points used up before the current allotment, of all CPUs */
     i64 allotted;
     struct cpu *self;
+    u64 since; /* points that self had when it got the CPU */
+    bool calm; /* nothing is decided any more */
     enum sim_result result;
-    bool pct;
-    unsigned density; /* random: mean points between decisions */
-    i64 low;          /* PCT: next priority below all others */
-    u64 window_end;   /* PCT: steps */
-    u64 change[8];    /* PCT: steps at which the running CPU falls to the end */
-    unsigned changes;
 } s = {.self = sim_cpus};
 
-#define PCT_WINDOW  3000u
+#define FAIR_POINTS 4000u /* then the next CPU has a turn, whoever spins */
 #define RELAX_LIMIT 1000000u
+#define RELAX_APART 16u /* points between two iterations of a wait loop, at most */
 
 struct cpu *arch_cpu_self(void) {
     return s.self;
 }
 u64 arch_clock(void) { return sim_now; }
 u64 sim_clock(void) { return sim_now; }
-u64 sim_hash(void) { return s.hash; }
 
-void sim_hash_mix(u64 v) { s.hash = (s.hash ^ v) * 0x100000001b3ul ^ (s.hash >> 29); }
-
-/* splitmix64 (Steele, Lea, Flood 2014). */
-static u64 rng_next(u64 *state) {
-    u64 z = (*state += 0x9e3779b97f4a7c15ul);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ul;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebul;
-    return z ^ (z >> 31);
+/* Books the points that were passed since the allotment. */
+static void settle(void) {
+    u64 used = (u64)(s.allotted - sim_fuel);
+    s.steps += used;
+    s.self->mach.points += used;
+    s.allotted = sim_fuel = 0;
 }
-
-u32 sim_choose(enum sim_stream stream, u32 n) {
-    if (n < 2)
-        return 0;
-    u32 r = (u32)(((rng_next(&s.rng[stream]) >> 32) * n) >> 32);
-    sim_hash_mix(r);
-    return r;
-}
-
-static u64 steps_now(void) { return s.steps + (u64)(s.allotted - sim_fuel); }
 
 static bool cpu_can_run(const struct mach_cpu *m) {
     switch (m->state) {
@@ -67,6 +48,13 @@ static bool cpu_can_run(const struct mach_cpu *m) {
     return false;
 }
 
+static u64 cpus_ready(void) {
+    u64 can = 0;
+    for (unsigned i = 0; i < sim_opt.cpus; i++)
+        can |= (u64)cpu_can_run(&sim_cpus[i].mach) << i;
+    return can;
+}
+
 static u64 deadline_min(void) {
     u64 min = ~0ul;
     for (unsigned i = 0; i < sim_opt.cpus; i++)
@@ -74,134 +62,116 @@ static u64 deadline_min(void) {
     return min;
 }
 
+static bool searching(void) { return sim_begun && !s.calm; }
+
 /* How long the chosen CPU goes on without being asked. */
-static void refuel(void) {
-    s.steps = steps_now();
-    u64 fuel;
-    if (s.pct) {
-        u64 next = s.window_end;
-        for (unsigned i = 0; i < s.changes; i++)
-            if (s.change[i] > s.steps)
-                next = min_u64(next, s.change[i]);
-        fuel = next - s.steps;
-    } else {
-        fuel = sim_choose(SIM_SCHEDULE, 2 * s.density);
-    }
+static void refuel(bool alone) {
+    const struct mach_cpu *m = &s.self->mach;
+    u64 fuel = ~0ul;
+    if (searching() && !(alone && sim_strategy_eager()))
+        fuel = sim_strategy_fuel(s.self->id, m->points, s.steps);
+    fuel = min_u64(fuel, s.since + FAIR_POINTS - m->points - 1);
     u64 deadline = deadline_min();
     if (deadline > sim_now)
         fuel = min_u64(fuel, (deadline - sim_now) / SIM_POINT_TICKS);
-    s.allotted = sim_fuel = (i64)min_u64(fuel, 1u << 20);
+    s.allotted = sim_fuel = (i64)fuel;
 }
 
-static void pct_window(void) {
-    for (unsigned i = 0; i < sim_opt.cpus; i++)
-        sim_cpus[i].mach.prio = 1 + sim_choose(SIM_SCHEDULE, 1u << 16);
-    s.low = 0;
-    s.window_end = s.steps + PCT_WINDOW;
-    for (unsigned i = 0; i < s.changes; i++)
-        s.change[i] = s.steps + sim_choose(SIM_SCHEDULE, PCT_WINDOW);
-}
-
-static void pct_advance(void) {
-    s.steps = steps_now();
-    s.allotted = sim_fuel = 0;
-    for (unsigned i = 0; i < s.changes; i++)
-        if (s.change[i] <= s.steps) {
-            s.self->mach.prio = --s.low;
-            s.change[i] = ~0ul;
-        }
-    if (s.steps >= s.window_end)
-        pct_window();
-}
-
-static struct cpu *choose(struct cpu *const *can, unsigned n) {
-    if (!s.pct)
-        return can[sim_choose(SIM_SCHEDULE, n)];
-    struct cpu *best = can[0];
-    for (unsigned i = 1; i < n; i++)
-        if (can[i]->mach.prio > best->mach.prio)
-            best = can[i];
-    return best;
-}
-
-/* The next CPU; `others`: not this one, if it can be avoided. Time jumps when all wait. */
-static struct cpu *pick(bool others) {
+/* The CPUs that can go on now, at least one. Time jumps when all wait. */
+static u64 candidates(enum sim_moment moment) {
     for (;;) {
-        struct cpu *can[ABI_MAX_CPUS];
-        unsigned n = 0;
-        for (unsigned i = 0; i < sim_opt.cpus; i++)
-            if (cpu_can_run(&sim_cpus[i].mach) && !(others && &sim_cpus[i] == s.self))
-                can[n++] = &sim_cpus[i];
-        if (n)
-            return choose(can, n);
-        u64 deadline = deadline_min();
-        if (others) {
+        u64 can = cpus_ready(), self = 1ul << s.self->id, deadline = deadline_min();
+        if (moment == SIM_AT_RELAX) {
+            if (can & ~self)
+                return can & ~self;
             /* A wait loop with nobody else to run: only time can help. */
             if (s.self->mach.relaxed > 64 && deadline != ~0ul)
                 sim_now = max_u64(sim_now, deadline);
-            return s.self;
+            return self;
         }
+        if (can)
+            return can;
         if (deadline == ~0ul)
             sim_stop(SIM_DEADLOCK);
         sim_now = max_u64(sim_now, deadline);
     }
 }
 
-static void go_on(bool others) {
-    if (s.pct)
-        pct_advance();
+/* The first of `can` after this CPU, by number. */
+static unsigned next_of(u64 can) {
+    u64 later = can & ~((2ul << s.self->id) - 1);
+    return (unsigned)__builtin_ctzl(later ? later : can);
+}
+
+static void go_on(enum sim_moment moment) {
+    settle();
+    struct cpu *prev = s.self;
+    struct mach_cpu *m = &prev->mach;
+    if (moment != SIM_AT_POINT) { /* counts as one, so that no number means two decisions */
+        m->points++;
+        s.steps++;
+    }
+    bool fair = moment == SIM_AT_POINT && m->points - s.since >= FAIR_POINTS;
+    if (sim_storebuf && fair)
+        sim_stores_done(); /* so long nothing stays in a buffer */
     if (sim_storebuf)
-        sim_storebuf_hide();
-    struct cpu *next = pick(others), *prev = s.self;
-    if (sim_storebuf)
-        sim_storebuf_show(next);
-    refuel();
+        sim_storebuf_hide(moment != SIM_AT_POINT);
+    u64 can = candidates(moment);
+    unsigned next = moment == SIM_AT_POINT && !fair ? prev->id : next_of(can);
+    if ((can & (can - 1)) && !fair && searching()) {
+        const struct sim_decision d = {moment, prev->id, next, m->points, s.steps, can};
+        next = sim_strategy_decide(&d);
+        sim_record_switch(&d, next);
+    }
     if (s.steps > sim_opt.steps)
         sim_stop(SIM_BUDGET);
-    if (next == prev)
+    s.self = &sim_cpus[next];
+    if (sim_storebuf)
+        sim_storebuf_show(s.self, s.self != prev && moment == SIM_AT_POINT);
+    if (s.self != prev || fair || moment != SIM_AT_POINT)
+        s.since = s.self->mach.points;
+    refuel(!(can & (can - 1)));
+    if (s.self == prev)
         return;
-    sim_hash_mix(next->id + 1);
-    s.self = next;
-    sim_fiber_switch(prev->mach.active, next->mach.active);
+    sim_hash_mix(m->points << 16 | prev->id << 8 | next);
+    sim_fiber_switch(m->active, s.self->mach.active);
 }
 
 void sim_point_slow(void) {
-    if (!sim_running) {
+    if (sim_running)
+        go_on(SIM_AT_POINT);
+    else
         sim_fuel = INT64_MAX;
-        return;
-    }
-    s.self->mach.relaxed = 0;
-    go_on(false);
 }
 
-void sim_sched_wait(void) { go_on(false); }
+void sim_sched_wait(void) { go_on(SIM_AT_WAIT); }
 
 void sim_sched_wake(void) {
-    if (!s.pct || !sim_running)
-        return;
-    s.steps = steps_now();
-    s.allotted = sim_fuel = 0;
+    if (sim_running && searching() && sim_strategy_eager())
+        settle();
 }
 
 void sim_sched_deadline(u64 tsc) {
     u64 fuel = tsc > sim_now ? (tsc - sim_now) / SIM_POINT_TICKS : 0;
     if ((i64)fuel >= sim_fuel || sim_fuel < 0)
         return;
-    s.steps = steps_now();
+    settle();
     s.allotted = sim_fuel = (i64)fuel;
 }
 
 void arch_cpu_relax(void) {
     if (!sim_running)
         return;
+    settle();
     struct mach_cpu *m = &s.self->mach;
-    if (++m->relaxed > RELAX_LIMIT)
+    m->relaxed = m->points - m->relaxed_at <= RELAX_APART ? m->relaxed + 1 : 0;
+    m->relaxed_at = m->points;
+    if (m->relaxed > RELAX_LIMIT)
         sim_stop(SIM_BUDGET);
-    m->prio = --s.low;
     sim_now += SIM_POINT_TICKS;
     if (sim_storebuf)
         sim_storebuf_relax();
-    go_on(true);
+    go_on(SIM_AT_RELAX);
 }
 
 void spin_lock(struct spinlock *l) {
@@ -249,34 +219,40 @@ void spin_unlock(struct spinlock *l) {
 
 bool spin_held(const struct spinlock *l) { return l->owner == s.self->id + 1; }
 
-void sim_sched_init(void) {
-    for (unsigned i = 0; i < ARRAY_SIZE(s.rng); i++)
-        s.rng[i] = sim_opt.seed * 0x2545f4914f6cdd1dul + i * 0x632be59bd9b4e019ul;
-    s.hash = 0xcbf29ce484222325ul;
-    s.self = sim_cpus;
-    u32 kind = sim_choose(SIM_SCHEDULE, 8);
-    s.pct = sim_opt.sched == SIM_PCT || (sim_opt.sched == SIM_AUTO && kind >= 4);
-    s.density = 1u << (2 * (kind & 3)); /* 1, 4, 16, 64 */
-    s.changes = sim_opt.depth ? (unsigned)min_u64(sim_opt.depth, 8) : 1 + (kind & 3);
+void sim_sched_begin(void) {
     s.steps = 0;
-    s.allotted = sim_fuel = 0;
-    if (s.pct)
-        pct_window();
+    for (unsigned i = 0; i < sim_opt.cpus; i++)
+        sim_cpus[i].mach.points = 0;
+    s.since = 0;
+    sim_begun = true;
+    sim_record_begin();
+    sim_strategy_begin();
     if (sim_opt.store_buffers)
         sim_storebuf_start();
 }
 
-void sim_stop(enum sim_result r) {
+static void leave(enum sim_result r) {
+    settle();
     s.result = r;
     sim_storebuf_stop();
     sim_running = false;
     sim_fuel = INT64_MAX;
     sim_fiber_switch(s.self->mach.active, &sim_main_fiber);
+}
+
+void sim_stop(enum sim_result r) {
+    leave(r);
     __builtin_unreachable();
 }
 
+void sim_pause(void) { leave(SIM_PAUSED); }
+
+void sim_sched_calm(void) { s.calm = true; }
+u64 sim_sched_steps(void) { return s.steps; }
+
 enum sim_result sim_sched_run(void) {
     sim_running = true;
-    sim_fiber_switch(&sim_main_fiber, sim_cpus[0].mach.active);
+    s.allotted = sim_fuel = 0; /* the next point is a decision */
+    sim_fiber_switch(&sim_main_fiber, s.self->mach.active);
     return s.result;
 }

@@ -1,4 +1,4 @@
-/* A run from power-on to its verdict, and many of them. */
+/* A run from power-on to its verdict. */
 #define _GNU_SOURCE
 #include "sim/sim.h"
 #include "arch/acpi.h"
@@ -7,13 +7,10 @@
 #include "arch/vcpu.h"
 #include "core/kmem.h"
 #include "core/pd.h"
-#include "sim/internal.h"
+#include "sim/engine.h"
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 struct sim_options sim_opt = {.cpus = 1, .ram = 64ul << 20};
 unsigned sim_failures;
@@ -135,8 +132,15 @@ static void cpu_main(u64 id) {
 __attribute__((visibility("default"))) const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "exitcode=99"; }
 
-static const char *const result_names[] = {"ok", "expectation failed", "kernel panic",
-                                           "deadlock: no CPU can ever run again", "step budget used up: livelock?"};
+const char *sim_result_name(int r) {
+    static const char *const names[] = {"ok",
+                                        "expectation failed",
+                                        "kernel panic",
+                                        "deadlock: no CPU can ever run again",
+                                        "step budget used up: livelock?",
+                                        "another trace hash than the run before with the same seed"};
+    return r >= 0 && r < (int)ARRAY_SIZE(names) ? names[r] : "the process died";
+}
 
 void sim_replay_print(void) {
     fprintf(stderr, "replay: SEED=%lu CPUS=%u STOREBUF=%d VENDOR=%s %s (TRACE=1 or TRACE=html shows what happens)\n",
@@ -144,18 +148,22 @@ void sim_replay_print(void) {
             program_invocation_name);
 }
 
-enum sim_result sim_run(const struct sim_options *o) {
+enum sim_vendor sim_vendor_of(const struct sim_options *o, u64 seed) {
+    if (o->vendor != SIM_ANY)
+        return o->vendor;
+    return (seed * 0x9e3779b97f4a7c15ul) >> 63 ? SIM_INTEL : SIM_AMD;
+}
+
+static void power_on(const struct sim_options *o) {
+    sim_engine_map();
     sim_opt = *o;
     sim_opt.cpus = o->cpus ? o->cpus : 4;
     sim_opt.ram = o->ram ? o->ram : 64ul << 20;
     sim_opt.steps = o->steps ? o->steps : 50000000;
     sim_opt.check_every = o->check_every ? o->check_every : SIM_CHECK_DEFAULT;
-    if (o->vendor == SIM_ANY)
-        sim_opt.vendor = (o->seed * 0x9e3779b97f4a7c15ul) >> 63 ? SIM_INTEL : SIM_AMD;
+    sim_opt.vendor = sim_vendor_of(o, o->seed);
     assert(sim_opt.cpus <= ABI_MAX_CPUS && sim_opt.ram <= SIM_ARENA_SIZE && sim_opt.root);
-    sim_sched_init();
     sim_trace_begin();
-    sim_on_host = false;
     for (unsigned i = 0; i < sim_opt.cpus; i++) {
         struct cpu *c = &sim_cpus[i];
         c->id = i;
@@ -166,39 +174,81 @@ enum sim_result sim_run(const struct sim_options *o) {
                                     .cr4 = SIM_CR4,
                                     .vmcs = ~0ul,
                                     .xcr0 = 7,
-                                    .prio = c->mach.prio,
                                     .kernel = sim_fiber_create(SIM_KERNEL_STACK)};
         memcpy(c->mach.syscall_msr, sim_syscall_msrs, sizeof(sim_syscall_msrs));
         c->mach.efer = sim_opt.vendor == SIM_INTEL ? 0xd01 : 0; /* SCE LME LMA NXE */
         c->mach.active = c->mach.kernel;
         sim_fiber_prepare(c->mach.kernel, cpu_main, i);
     }
-    enum sim_result r = sim_sched_run();
+}
+
+/* How the run ended, with the checks that follow it; says what is wrong. */
+static enum sim_result verdict(enum sim_result r) {
     sim_on_host = true;
     if (r == SIM_OK)
         sim_check();
-    if (r == SIM_OK && o->end)
-        o->end();
+    if (r == SIM_OK && sim_opt.end)
+        sim_opt.end();
     if (r == SIM_OK && sim_failures)
         r = SIM_FAILED;
     if (r == SIM_DEADLOCK || r == SIM_BUDGET)
         TRACE(stuck);
-    TRACE(end, result_names[r], r == SIM_OK);
+    TRACE(end, sim_result_name((int)r), r == SIM_OK);
     if (r != SIM_OK) {
         sim_log_dump();
         if (r == SIM_DEADLOCK || r == SIM_BUDGET)
             sim_state_dump();
-        fprintf(stderr, "sim: %s; seed %lu, %u CPUs, trace %016lx\n", result_names[r], sim_opt.seed, sim_opt.cpus,
+        fprintf(stderr, "sim: %s; seed %lu, %u CPUs, trace %016lx\n", sim_result_name(r), sim_opt.seed, sim_opt.cpus,
                 sim_hash());
         sim_replay_print();
     }
+    sim_record_end(r, sim_sched_steps());
     return r;
+}
+
+bool sim_boot(const struct sim_options *o, enum sim_result *r) {
+    power_on(o);
+    sim_on_host = false;
+    *r = sim_sched_run();
+    if (*r == SIM_PAUSED)
+        return true;
+    *r = verdict(*r);
+    return false;
+}
+
+enum sim_result sim_go(const struct sim_options *o) {
+    const struct sim_options booted = sim_opt;
+    sim_opt = *o;
+    sim_opt.cpus = booted.cpus, sim_opt.ram = booted.ram, sim_opt.steps = o->steps ? o->steps : booted.steps;
+    sim_opt.check_every = booted.check_every, sim_opt.vendor = booted.vendor;
+    sim_trace_on &= sim_opt.seed == sim_trace_seed; /* the boot was traced for that one */
+    sim_sched_begin();
+    sim_on_host = false;
+    return verdict(sim_sched_run());
+}
+
+enum sim_result sim_run(const struct sim_options *o) {
+    enum sim_result r;
+    if (!o->cold)
+        return sim_boot(o, &r) ? sim_go(o) : r;
+    power_on(o);
+    sim_sched_begin();
+    sim_on_host = false;
+    return verdict(sim_sched_run());
+}
+
+void sim_begin(void) {
+    if (!sim_begun)
+        sim_pause();
 }
 
 /* The other CPUs may finish what they are at in the kernel: then the last look at everything can be taken. */
 void sim_done(void) {
-    for (unsigned i = 0; i < 4000 && !sim_check_now(arch_cpu_self()); i++)
+    sim_sched_calm();
+    for (unsigned i = 0; i < 4000 && !sim_check_now(arch_cpu_self()); i++) {
         sim_step();
+        arch_cpu_relax();
+    }
     sim_stop(SIM_OK);
 }
 
@@ -210,73 +260,3 @@ void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 
 void sim_fail_alloc(u64 n) { kmem_fail_at = n; }
 bool sim_is_intel(void) { return sim_opt.vendor == SIM_INTEL; }
 bool sim_cpu_is_idle(unsigned cpu) { return sim_cpus[cpu].mach.state == SIM_CPU_IDLE; }
-
-static u64 env_number(const char *name, u64 otherwise) {
-    const char *v = getenv(name);
-    return v && *v ? strtoul(v, NULL, 0) : otherwise;
-}
-
-static unsigned check_env(unsigned otherwise) {
-    const char *v = getenv("CHECK");
-    if (v && !strcmp(v, "calls"))
-        return SIM_CHECK_CALLS;
-    return v && !strcmp(v, "end") ? SIM_CHECK_END : (unsigned)env_number("CHECK", otherwise);
-}
-
-/* One run in a child. Its output is shown only if `show`. */
-static int run_child(const struct sim_options *o, u64 seed, bool show) {
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid < 0) {
-        perror("sim: fork");
-        exit(2);
-    }
-    if (pid == 0) {
-        struct sim_options mine = *o;
-        mine.seed = seed;
-        if (!show && !freopen("/dev/null", "w", stderr))
-            _exit(99);
-        int r = sim_run(&mine);
-        fflush(NULL);
-        _exit(r);
-    }
-    int status;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum sim_result expected) {
-    struct sim_options mine = *o;
-    unsigned bad = 0;
-    mine.cpus = (unsigned)env_number("CPUS", o->cpus ? o->cpus : 4);
-    mine.check_every = check_env(o->check_every);
-    const char *vendor = getenv("VENDOR");
-    if (vendor)
-        mine.vendor = *vendor == 'i' ? SIM_INTEL : *vendor == 'a' ? SIM_AMD : SIM_ANY;
-    mine.store_buffers = env_number("STOREBUF", o->store_buffers);
-    sim_trace_seed = env_number("SEED", first);
-    if (getenv("SEED") || getenv("TRACE")) {
-        first = sim_trace_seed;
-        count = 1;
-        mine.verbose = !getenv("TRACE"); /* it has the log's lines where they belong */
-    } else {
-        count = (unsigned)env_number("SEEDS", count);
-    }
-    for (unsigned i = 0; i < count && bad < 5; i++) {
-        int r = run_child(&mine, first + i, expected == SIM_OK);
-        if (r == (int)expected)
-            continue;
-        fprintf(stderr, "sim: seed %lu ended with %d, expected %d\n", first + i, r, expected);
-        bad++;
-    }
-    return bad;
-}
-
-unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result) {
-    unsigned n = 0;
-    sim_trace_seed = env_number("SEED", first);
-    for (unsigned i = 0; i < count; i++)
-        n += run_child(o, first + i, false) == (int)result;
-    return n;
-}

@@ -17,9 +17,11 @@ struct ec;
 struct pd;
 
 enum sim_sched {
-    SIM_AUTO,   /* by seed: random walks of several densities and PCT */
-    SIM_RANDOM, /* at each chosen point any CPU that can run, uniformly */
-    SIM_PCT,    /* priorities with `depth` change points in a window */
+    SIM_AUTO,       /* by seed: random walks of several densities and PCT */
+    SIM_RANDOM,     /* at each chosen point any CPU that can run, uniformly */
+    SIM_PCT,        /* priorities with `depth` change points in a window */
+    SIM_EXHAUSTIVE, /* all schedules with at most `preemptions`, for one seed of the other streams */
+    SIM_SCRIPT,     /* what a replay file says */
 };
 #define SIM_CHECK_END   (~0u)     /* all invariants at the end only: for measuring and for long searches */
 #define SIM_CHECK_CALLS (~0u - 1) /* after every call those of what it touched, all at every 64th */
@@ -32,7 +34,11 @@ struct sim_options {
     void (*root)(u64 cpu);
     const char *cmdline; /* kernel's */
     enum sim_sched sched;
-    unsigned depth;
+    unsigned depth;       /* PCT: change points; 0: 1 to 4 by seed */
+    int preemptions;      /* exhaustive: at most; 0: 2; -1: none */
+    bool setup;           /* the seed rules from root's sim_begin() on; else from root's first instruction */
+    bool cold;            /* the seed rules from power-on: boots under it, each run in a process of its own */
+    bool isolate;         /* each run in a process of its own, forked at the snapshot point */
     unsigned check_every; /* all invariants at every Nth return to user or guest mode; 0: 64; or SIM_CHECK_* */
     u64 steps;            /* budget of scheduling points; 0: 50 million */
     bool no_svm;          /* CPUs without virtualization */
@@ -44,23 +50,51 @@ struct sim_options {
     bool verbose;       /* kernel log to stdout as it comes */
     void (*end)(void);  /* on the host stack after the run: asserts over kernel state */
 };
-enum sim_result { SIM_OK, SIM_FAILED /* sim_expect */, SIM_PANIC, SIM_DEADLOCK, SIM_BUDGET };
+enum sim_result {
+    SIM_OK,
+    SIM_FAILED, /* sim_expect */
+    SIM_PANIC,
+    SIM_DEADLOCK,
+    SIM_BUDGET,
+    SIM_DIVERGED, /* repeated, and another trace hash: something in it is not a function of the seed */
+    SIM_PAUSED,   /* internal */
+};
 
 /* One run in this process; only one per process (see sim_seeds). What went wrong has been printed with the replay command. */
 enum sim_result sim_run(const struct sim_options *o);
-/* Runs o with seeds first..first+count-1, each in a child process. Returns how many did not end as `expected` wants; prints the
- * seeds of those. Environment SEED=k runs just that one (verbose), SEEDS=n replaces count, CPUS=n the CPUs, CHECK=n check_every, STOREBUF=0/1
- * store_buffers, VENDOR=amd or intel the vendor. */
+/* Runs o with seeds first..first+count-1 (exhaustive: at most count schedules). Returns how many did not end as `expected` wants, 5 at
+ * most; prints the seeds of those, shrinks the first and says how it is repeated. A worker process boots once and runs one after the
+ * other from a snapshot; after a crash another worker goes on. C variables of tests are part of the snapshot, mapped memory is not.
+ * The environment overrides: docs/simulator.md. */
 unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum sim_result expected);
 /* How many of the runs end with `result`; silent. For mutants: some interleaving must find it. */
 unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result);
-/* Scheduling choices and kernel entries so far, as one number: equal for equal seeds. */
+/* What the last sim_seeds or sim_count did. */
+struct sim_stats {
+    u64 runs, died;          /* died: the process did */
+    u64 results[SIM_PAUSED]; /* how many ended so */
+    u64 first[SIM_PAUSED];   /* the first of them: 1, 2, ...; 0: none */
+    u64 points, longest;     /* scheduling points of all runs, of the longest */
+    u64 trace;               /* hash of the last run */
+    bool exhausted;          /* exhaustive: no schedule is left ... */
+    bool clipped;            /* ... but a run was too long to branch everywhere */
+    u32 switches[2];         /* of the first run that failed, before and after shrinking */
+    u32 choices[2];          /* likewise, of workload and faults */
+    char replay[200];        /* where it was saved; empty: nowhere */
+};
+const struct sim_stats *sim_stats(void);
+/* Repeats the run of a replay file; result or how the process died. *same: it had the trace that the file says. */
+int sim_replay(const struct sim_options *o, const char *file, bool *same);
+/* Choices, kernel entries and exits with their registers, page-table and object-table stores so far as one number. Equal for equal
+ * seeds, in every build. */
 u64 sim_hash(void);
 
 /* --- in user programs (on user fibers) --- */
-enum sim_stream { SIM_SCHEDULE, SIM_WORKLOAD, SIM_FAULT };
-/* The only source of nondeterminism: 0..n-1. Tests use the stream SIM_WORKLOAD. */
+enum sim_stream { SIM_BUFFERS /* storebuf.c */, SIM_WORKLOAD, SIM_FAULT, SIM_STREAMS };
+/* The only source of nondeterminism: 0..n-1. Tests use the streams SIM_WORKLOAD and SIM_FAULT, after sim_begin. */
 u32 sim_choose(enum sim_stream s, u32 n);
+/* With the option `setup`: up to here the order was fixed and nothing was chosen; each run starts from here. */
+void sim_begin(void);
 _Noreturn void sim_done(void); /* ends the run; successful if no expectation failed */
 /* Records a failure and goes on; usable on any stack. */
 #define sim_expect(x) ((x) ? (void)0 : sim_expect_failed(#x, __FILE__, __LINE__, 0, 0))

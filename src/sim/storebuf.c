@@ -42,17 +42,18 @@ static void let_out(struct buffer *b, unsigned n) {
         memcpy(b->store[i].at, &b->store[i].behind, b->store[i].size);
     b->count -= n;
     memmove(b->store, b->store + n, b->count * sizeof(b->store[0]));
+    sim_sched_wake(); /* it may have been what somebody waits for */
 }
 
 static void let_out_some(struct buffer *b) {
-    if (b->count && patience && !sim_choose(SIM_SCHEDULE, patience))
-        let_out(b, 1 + sim_choose(SIM_SCHEDULE, b->count));
+    if (b->count && patience && !sim_choose(SIM_BUFFERS, patience))
+        let_out(b, 1 + sim_choose(SIM_BUFFERS, b->count));
 }
 
 void sim_storebuf_start(void) {
     sim_storebuf = true;
     shown = &buffers[arch_cpu_self()->id];
-    patience = (u32[]){0, 0, 4, 64}[sim_choose(SIM_SCHEDULE, 4)];
+    patience = (u32[]){0, 0, 4, 64}[sim_choose(SIM_BUFFERS, 4)];
 }
 
 void sim_storebuf_stop(void) {
@@ -61,15 +62,22 @@ void sim_storebuf_stop(void) {
     sim_storebuf = false;
 }
 
-void sim_storebuf_hide(void) {
-    for (unsigned i = shown->count; i-- > 0;)
-        exchange(&shown->store[i]);
-    shown = NULL;
+static void let_out_any(void) {
     for (unsigned i = 0; i < sim_opt.cpus; i++)
         let_out_some(&buffers[i]);
 }
 
-void sim_storebuf_show(const struct cpu *c) {
+void sim_storebuf_hide(bool occasion) {
+    for (unsigned i = shown->count; i-- > 0;)
+        exchange(&shown->store[i]);
+    shown = NULL;
+    if (occasion)
+        let_out_any();
+}
+
+void sim_storebuf_show(const struct cpu *c, bool occasion) {
+    if (occasion)
+        let_out_any();
     shown = &buffers[c->id];
     for (unsigned i = 0; i < shown->count; i++)
         exchange(&shown->store[i]);
@@ -85,7 +93,7 @@ void sim_storebuf_push(void *at, unsigned size) {
 }
 
 void sim_storebuf_relax(void) {
-    if (shown->count && !sim_choose(SIM_SCHEDULE, 8))
+    if (shown->count && !sim_choose(SIM_BUFFERS, 8))
         sim_storebuf_drain();
 }
 

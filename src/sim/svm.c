@@ -297,7 +297,9 @@ void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     assert(v && !(guest_vmcb_pa & PAGE_MASK) && sim_phys(PADDR(host_vmcb_pa)));
     v->exitinfo1 = v->exitinfo2 = v->exitintinfo = 0;
     sim_stores_done(); /* as sim_user_run */
-    sim_hash_mix(v->rip);
+    sim_hash_registers(regs, 8);
+    sim_hash_value(v->rip);
+    sim_hash_value(v->rax);
     TRACE(guest, arch_cpu_self(), v->rip);
     sim_check_exit(arch_cpu_self());
     m->in_guest = true;
@@ -305,7 +307,9 @@ void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     m->in_guest = false;
     if (v->exitcode != EXIT_INVALID)
         v->eventinj &= ~SVM_EVENT_VALID;
-    sim_hash_mix(v->exitcode);
+    sim_hash_registers(regs, v->exitcode << 8 | 9);
+    sim_hash_value(v->rip);
+    sim_hash_value(v->rax);
     TRACE(vmexit, arch_cpu_self(), v->rip, v->exitcode);
     m->fs_base = m->gs_base = 0xdead0000dead0000ul; /* what VMLOAD of the host state leaves is not any thread's */
     m->gif = false;

@@ -95,20 +95,22 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
         }
         f = fiber_start(ec);
     }
-    sim_hash_mix(ec->regs.rdi);
+    if (!sim_begun && !sim_opt.setup)
+        sim_pause();
+    sim_hash_registers(&ec->regs, 16 * c->id);
     TRACE(user, c, !f->token);
     m->active = f;
     sim_fiber_switch(m->kernel, f);
     TRACE(trap, c, (enum sim_trap)m->trap, m->cr2);
+    sim_hash_registers(&ec->regs, 16 * c->id + 1 + (u64)m->trap);
     switch ((enum sim_trap)m->trap) {
     case SIM_TRAP_SYSCALL:
-        sim_hash_mix(ec->regs.rdi);
         if ((ec->regs.rdi & 0xf) == HC_REPLY)
             sim_user_forget(ec); /* never comes back to this stack */
         sim_point();
         return core_syscall(c);
     case SIM_TRAP_EXCEPTION:
-        sim_hash_mix(ec->regs.vec + (m->cr2 << 8));
+        sim_hash_value(m->cr2);
         sim_point();
         return core_exception(c, m->cr2);
     case SIM_TRAP_INTERRUPT:
@@ -126,7 +128,6 @@ void sim_step(void) {
     if (++user_steps > SPINNER) {
         user_steps = 0;
         arch_cpu_relax();
-        arch_cpu_self()->mach.relaxed = 0;
     }
 }
 

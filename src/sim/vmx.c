@@ -468,7 +468,8 @@ unsigned vmx_world_switch(struct uregs *regs, bool launched) {
         return FAIL(VMX_FAIL_INVALID);
     sim_vmcs_put(v, HOST_RSP, 8);
     sim_stores_done(); /* as sim_user_run */
-    sim_hash_mix(sim_vmcs_get(v, GUEST_RIP));
+    sim_hash_registers(regs, 8);
+    sim_hash_value(sim_vmcs_get(v, GUEST_RIP));
     TRACE(guest, arch_cpu_self(), sim_vmcs_get(v, GUEST_RIP));
     if (instruction_fails(v, launched))
         return VMX_FAIL_VALID;
@@ -492,7 +493,8 @@ unsigned vmx_world_switch(struct uregs *regs, bool launched) {
         for (u64 i = 0; i < sim_vmcs_get(v, EXIT_STORE_COUNT); i++)
             store[i].value = *msr_place(m, (u32)store[i].index);
     }
-    sim_hash_mix(reason);
+    sim_hash_registers(regs, reason << 8 | 9);
+    sim_hash_value(sim_vmcs_get(v, GUEST_RIP));
     TRACE(vmexit, arch_cpu_self(), sim_vmcs_get(v, GUEST_RIP), reason);
     host_load(m, v);
     return 0;

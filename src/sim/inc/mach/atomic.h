@@ -14,6 +14,7 @@
         __auto_type at_ = (p);                                                                                         \
         __typeof__(*at_) value_ = (v);                                                                                 \
         sim_point();                                                                                                   \
+        sim_hash_store(at_, (u64)value_);                                                                              \
         sim_store_delayed(at_, sizeof(*at_));                                                                          \
         __atomic_store_n(at_, value_, order);                                                                          \
     })

@@ -22,7 +22,8 @@ struct mach_cpu {
     struct spinlock *wait_lock; /* state LOCK */
     u32 locks_held;
     i64 prio;                 /* PCT: higher runs first */
-    u64 relaxed;              /* wait loop iterations since the last progress */
+    u64 points;               /* scheduling points that it passed in this run */
+    u64 relaxed, relaxed_at;  /* iterations of the wait loop it is in; its points at the last one */
     struct sim_fiber *kernel; /* its kernel stack */
     struct sim_fiber *active; /* kernel, or the user fiber that runs on this CPU */
     bool in_guest;            /* a guest runs: the kernel's structures are at rest here */

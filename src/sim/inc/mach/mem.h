@@ -1,14 +1,17 @@
 /* Physical memory of the simulator: an arena at a fixed host address, there from program start. Low enough for Valgrind (its clients live below 64 GiB), or in
- * AddressSanitizer's high application memory. */
+ * AddressSanitizer's high application memory. Odd numbers: no test uses them for anything else, so that the trace hash knows them. */
 #pragma once
 #include "arch/types.h"
 
 #ifdef __SANITIZE_ADDRESS__
-#define SIM_ARENA_BASE 0x200000000000ul
+#define SIM_ARENA_BASE 0x295a5a000000ul
+#define SIM_STACK_BASE 0x2a5a5a000000ul
 #else
-#define SIM_ARENA_BASE 0x400000000ul
+#define SIM_ARENA_BASE 0x95a000000ul
+#define SIM_STACK_BASE 0xb5a000000ul
 #endif
 #define SIM_ARENA_SIZE (1ul << 30)
+#define SIM_STACK_SIZE (1ul << 30) /* address space for the stacks of fibers */
 
 static inline void *arch_phys_ptr(paddr_t p) { return (void *)(SIM_ARENA_BASE + p.v); }
 static inline paddr_t arch_ptr_phys(const void *p) { return PADDR((u64)p - SIM_ARENA_BASE); }
