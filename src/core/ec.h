@@ -52,7 +52,7 @@ struct ec {
         struct space_progress space;
     } xfer;
     struct space_progress progress; /* of a restarted hypercall */
-    u64 rcu_target;                 /* memory ran out: epoch that it waits for (rcu_push) */
+    u64 rcu_since;                  /* memory ran out: it waits for what has died (rcu_push) */
     struct kobj *pending;           /* object that a restarted create is making */
     struct sm *sm;                  /* atomic: queued on; cleared under the semaphore's lock by whoever dequeues */
     struct ec *sm_next, *sm_prev;

@@ -131,8 +131,8 @@ static enum abi_status sys_create_sm(struct ec *ec, struct pd *owner) {
 /* Churn never outruns grace periods: what runs out of memory is executed again as long as something that has died is not freed yet. */
 static enum abi_status memory_awaited(struct cpu *c, struct ec *ec, enum abi_status status) {
     if (likely(status != NOVA_BAD_MEM))
-        ec->rcu_target = 0;
-    else if (rcu_push(c, &ec->rcu_target))
+        ec->rcu_since = 0;
+    else if (rcu_push(c, &ec->rcu_since))
         ec->cont = CONT_SYSCALL;
     return status;
 }

@@ -137,7 +137,7 @@ static enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *t
             case SPACE_AGAIN:
                 return TRANSFER_AGAIN;
             case SPACE_NOMEM:
-                if (rcu_push(arch_cpu_self(), &ec->rcu_target))
+                if (rcu_push(arch_cpu_self(), &ec->rcu_since))
                     return TRANSFER_AGAIN;
                 nomem = true;
                 result = 0;
@@ -149,7 +149,7 @@ static enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *t
             result = space_translate(from->pd, to->pd, crd, xlt);
         }
         ec->xfer.space = (struct space_progress){0};
-        ec->rcu_target = 0;
+        ec->rcu_since = 0;
         if (out) {
             u64 *dst = &out->w[UTCB_WORDS - 2 - 2 * ec->xfer.item];
             dst[0] = result;

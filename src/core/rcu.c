@@ -73,7 +73,7 @@ static void epoch_pass(struct cpu *c) {
 
 /* Objects die through several callbacks in a row (capability, EC, PD), PDs in steps; and others may die all the time. */
 #define RCU_PUSH 64
-#define LAST_TRY 1
+#define LAST_TRY (~0ul)
 
 static bool any_pending(void) {
     for (unsigned i = 0; i < cpu_count; i++)
@@ -83,16 +83,20 @@ static bool any_pending(void) {
     return false;
 }
 
-bool rcu_push(struct cpu *c, u64 *target) {
-    bool more = any_pending() && (!*target || atomic_load_acq(&ended) < *target);
-    if (!more) {
-        *target = *target > LAST_TRY ? LAST_TRY : 0; /* what came since the last one failed */
-        return *target;
+bool rcu_push(struct cpu *c, u64 *since) {
+    u64 over = atomic_load_acq(&ended), mask = 0;
+    if (*since == LAST_TRY) {
+        *since = 0;
+        return false;
     }
-    u64 mask = 0;
+    /* One epoch at least: what a CPU has in hand now is seen in its counters when it has passed. */
+    if (*since && over >= *since && (over >= *since + RCU_PUSH || !any_pending())) {
+        *since = LAST_TRY; /* for what came since the one that failed just now */
+        return true;
+    }
     spin_lock(&rcu_lock);
-    if (*target <= LAST_TRY)
-        *target = epoch + RCU_PUSH;
+    if (!*since)
+        *since = epoch + 1;
     wanted = max_u64(wanted, epoch + 1);
     if (ended == epoch)
         mask = epoch_begin(NULL); /* we are in the middle of something */

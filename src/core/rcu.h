@@ -16,5 +16,5 @@ void rcu_idle_enter(struct cpu *c);
 void rcu_idle_leave(struct cpu *c);
 bool rcu_pending(const struct cpu *c);
 /* Memory ran out. True: what has died on any CPU is being freed, the operation should be tried again after a pass through core_resume;
- * *target (0 at first) keeps how long. False, and *target 0 again: nothing more will come. No locks held; a preemption point. */
-must_check bool rcu_push(struct cpu *c, u64 *target);
+ * *since (0 at first) keeps how long it waits. False, and *since 0 again: nothing more will come. No locks held; a preemption point. */
+must_check bool rcu_push(struct cpu *c, u64 *since);
