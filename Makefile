@@ -49,7 +49,9 @@ SIM_SAN  := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 # hidden: the core has names that libc has too, and shared libraries must not find ours
 SIM_BASE := $(COMMON) -fvisibility=hidden -fno-pie -Isrc -Isrc/sim/inc
 # Away from the numbers that are physical addresses: the trace hash tells program addresses from other values.
-SIM_LINK := -no-pie -Wl,-Ttext-segment=0x6e000000
+# --wrap: what the reference model watches (src/sim/lockstep.c).
+SIM_LINK := -no-pie -Wl,-Ttext-segment=0x6e000000 \
+            -Wl,--wrap=hypercall_run,--wrap=ipc_receive,--wrap=ipc_reply,--wrap=ipc_reply_transfer
 
 # Not `:=`: on a fresh machine there is no gcc yet when this file is read.
 USER_FLAGS = $(COMMON) -O2 -fno-pie -fstack-protector-strong -ftls-model=local-exec -fno-asynchronous-unwind-tables \
@@ -196,7 +198,7 @@ $(B)/$(1)/%: tests/%.c $(B)/$(2)/libnovella.a $$(ALL_SRC) | $$(NEED) $(B)/third/
 	$$(Q)links="$$$$(sed -n '1,5s,^// LINK: ,,p' $$<)"; case " $$$$links " in \
 	*' zydis '*) libs=$(B)/third/libzydis.a; links="$$$$(echo " $$$$links " | sed 's, zydis , ,')" ;; esac; \
 	if [ -n "$$$$links" ]; then gcc $$(HOST_FLAGS) $$(LINKED_INC) $(3) $$< $$$$links $$$$libs -lcmocka -o $$@; \
-	else gcc $$(HOST_FLAGS) $(3) $$< $(B)/$(2)/libnovella.a -lcmocka -o $$@; fi
+	else gcc $$(HOST_FLAGS) $(3) $$< $(B)/$(2)/libnovella.a $$(SIM_LINK) -lcmocka -o $$@; fi
 endef
 $(eval $(call test_variant,check,sim,-O1 $(SIM_SAN)))
 $(eval $(call test_variant,check-fast,sim-fast,-O2))
@@ -235,6 +237,7 @@ TEST_COV := $(patsubst tests/%.c,$(B)/check-cov/%,$(UNIT_SRC) $(SIMT_SRC)) $(if 
 # Flags and sources as the rules above have them, for tools/mutants.
 export MUT_SIM = $(SIM_BASE)
 export MUT_SAN = $(SIM_SAN)
+export MUT_LINK = $(SIM_LINK)
 export MUT_HOST = $(HOST_FLAGS)
 export MUT_LINKED = $(LINKED_INC)
 export MUT_ABI_INC = $(ABI_SIM_INC)

@@ -191,6 +191,7 @@ static void environment(struct sim_options *o) {
     if (vendor)
         o->vendor = *vendor == 'i' ? SIM_INTEL : *vendor == 'a' ? SIM_AMD : SIM_ANY;
     o->store_buffers = env_number("STOREBUF", o->store_buffers);
+    o->model = env_number("MODEL", o->model);
     o->cold = env_number("COLD", o->cold);
     if (bound && *bound)
         o->preemptions = *bound == '0' ? -1 : atoi(bound);

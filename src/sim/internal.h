@@ -116,6 +116,8 @@ bool sim_check_now(const struct cpu *self);
 void sim_check_exit(const struct cpu *self);
 /* A lock was taken: what it protects may change. */
 void sim_check_touched(const struct spinlock *l);
+/* lockstep.c: a program is about to write here. */
+void sim_model_user_write(const void *p);
 /* Once, when root exists and has not run: what the kernel keeps for ever. */
 void sim_check_boot(void);
 

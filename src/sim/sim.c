@@ -187,6 +187,9 @@ static enum sim_result verdict(enum sim_result r) {
     sim_on_host = true;
     if (r == SIM_OK)
         sim_check();
+    if (sim_opt.model)
+        sim_log("model: %lu calls alone, %lu overlapping, %lu not compared\n", sim_model_stats.alone,
+                sim_model_stats.overlapping, sim_model_stats.unchecked);
     if (r == SIM_OK && sim_opt.end)
         sim_opt.end();
     if (r == SIM_OK && sim_failures)

@@ -46,6 +46,7 @@ struct sim_options {
     bool no_iommu;      /* machine without VT-d */
     bool no_flush;      /* mutant: TLB flushes do nothing, to prove that the model notices */
     bool no_ipi;        /* mutant: IPIs are lost */
+    bool model;         /* the reference model in lock-step (model.h); programs linked with SIM_LINK */
     bool store_buffers; /* x86-TSO instead of sequential consistency */
     bool verbose;       /* kernel log to stdout as it comes */
     void (*end)(void);  /* on the host stack after the run: asserts over kernel state */
@@ -59,6 +60,12 @@ enum sim_result {
     SIM_DIVERGED, /* repeated, and another trace hash: something in it is not a function of the seed */
     SIM_PAUSED,   /* internal */
 };
+
+/* How many calls the reference model was compared with: alone, in an order of up to four that overlapped, or not at all. */
+struct sim_model_stats {
+    u64 alone, overlapping, unchecked;
+};
+extern struct sim_model_stats sim_model_stats;
 
 /* One run in this process; only one per process (see sim_seeds). What went wrong has been printed with the replay command. */
 enum sim_result sim_run(const struct sim_options *o);

@@ -169,6 +169,8 @@ static void *user_ptr(u64 va, unsigned access) {
             void *p = sim_phys(pa);
             if (!p)
                 memset(nowhere, 0xff, sizeof(nowhere));
+            else if (access == PERM_MEM_W)
+                sim_model_user_write(p);
             return p ? p : (char *)nowhere + (va & PAGE_MASK);
         }
         raise_at(14, fault & 0xffff, va);
