@@ -77,7 +77,13 @@ static enum abi_status sys_create_ec(struct ec *ec, struct pd *pd) {
     enum ec_kind kind = !utcb ? EC_VCPU : ARG_FLAGS(r) & HF_EC_GLOBAL ? EC_GLOBAL : EC_LOCAL;
     struct ec *fresh;
     enum abi_status status = ec_create(pd, kind, cpu, utcb >> PAGE_SHIFT, r->rax, r->r8, &fresh);
-    return status == NOVA_SUCCESS ? publish(ec, &fresh->obj, PERM_EC_ALL) : status;
+    if (status != NOVA_SUCCESS)
+        return status;
+    status = publish(ec, &fresh->obj, PERM_EC_ALL);
+    if (status != NOVA_SUCCESS &&
+        kind != EC_VCPU) /* RCU keeps it; its address is free now, not when its CPU gets at it */
+        space_utcb_remove(pd, utcb >> PAGE_SHIFT, arch_ptr_phys(fresh->utcb).v >> PAGE_SHIFT);
+    return status;
 }
 
 static enum abi_status sys_create_sc(struct ec *ec, struct pd *owner) {
@@ -101,8 +107,12 @@ static enum abi_status sys_create_sc(struct ec *ec, struct pd *owner) {
     }
     kobj_get(&sc->obj);
     enum abi_status status = publish(ec, &sc->obj, PERM_SC_ALL);
-    if (status == NOVA_SUCCESS)
+    if (status == NOVA_SUCCESS) {
         inbox_post(sc->cpu, &sc->ready, INBOX_SC_READY);
+    } else { /* nothing has changed: target may get another one at once */
+        sc->unbound = true;
+        atomic_store_rel(&target->sc, NULL);
+    }
     kobj_put(&sc->obj);
     return status;
 }

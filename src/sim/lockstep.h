@@ -39,6 +39,8 @@ struct lockstep_cap {
     unsigned number;    /* counted from 0 */
 };
 bool lockstep_each(bool (*f)(void *ctx, const struct lockstep_cap *k), void *ctx);
+bool lockstep_dies(const struct lockstep_cap
+                       *k); /* of a PD that is being cleared, perhaps one whose creation failed: nobody sees it */
 bool lockstep_same(const struct model *m, const struct lockstep_cap *k, i32 *found);
 void lockstep_sync(struct model *m); /* forgets what fades and the kernel has no more */
 

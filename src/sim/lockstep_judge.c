@@ -104,7 +104,7 @@ static u32 stamp = 1u << 31;
 
 static bool cap_compare(void *ctx, const struct lockstep_cap *k) {
     i32 found;
-    bool same = lockstep_same(&trial, k, &found);
+    bool same = lockstep_same(&trial, k, &found) || (found < 0 && lockstep_dies(k));
     (void)ctx;
     j.whole &= same;
     if (k->number < SLOTS)

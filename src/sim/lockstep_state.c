@@ -147,6 +147,8 @@ void lockstep_adopt(struct model *m) {
 
 /* --- comparing --- */
 
+bool lockstep_dies(const struct lockstep_cap *k) { return ((const struct pd *)k->pd)->obj.dead; }
+
 bool lockstep_same(const struct model *m, const struct lockstep_cap *k, i32 *found) {
     i32 pd = model_object_find(m, k->pd);
     *found = pd < 0 ? -1 : model_find(m, pd, k->c.type, k->c.sel);

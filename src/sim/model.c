@@ -389,6 +389,8 @@ static void object_make(struct model *m, i32 pd, const struct creation *n, const
     struct model_cap cap = {.pd = pd, .type = CRD_OBJ, .sel = n->sel, .what = (u64)o, .parent = -1, .utcb = -1};
     cap.perm = (u8)(n->number == HC_CREATE_PD ? n->perm : all[n->number]);
     m->object[o].ec = n->ec;
+    if (n->number == HC_CREATE_SC)
+        m->object[n->ec].sc_lingers = true;
     (void)model_cap_add(m, &cap);
     if (n->number == HC_CREATE_PD && CRD_TYPE(c->rdx) != CRD_NULL)
         (void)model_delegate(m, pd, o, c->rdx, ITEM_DELEGATE, CRD_MAKE(CRD_TYPE(c->rdx), 0, 31, 0x1f));
@@ -418,11 +420,10 @@ bool model_create(struct model *m, i32 pd, const struct model_create *c) {
     unsigned may = arguments_wrong(m, &n, c);
     if (!may) {
         may = state_wrong(m, pd, &n, c);
-        if (!may && n.number == HC_CREATE_SC) { /* one that has no capability any more may not be freed yet */
-            may = m->object[n.ec].sc_lingers ? BIT(NOVA_BAD_CAP) | BIT(NOVA_SUCCESS) : BIT(NOVA_SUCCESS);
-            m->object[n.ec].sc_lingers = true;
-        } else if (!may) {
+        if (!may) {
             may = BIT(NOVA_SUCCESS);
+            if (n.number == HC_CREATE_SC && m->object[n.ec].sc_lingers) /* its last one may not be freed yet */
+                may |= BIT(NOVA_BAD_CAP);
         }
         may |= c->no_memory ? BIT(NOVA_BAD_MEM) : 0;
     }

@@ -10,9 +10,9 @@
 #define OPS        60
 #define NEVER      0x50ul
 
-static sel_t done, go;
+static sel_t done, go, turn;
 static u64 worker_utcb[4];
-static bool with_failures;
+static bool with_failures, in_turn;
 
 static u32 pick(u32 n) { return sim_choose(SIM_WORKLOAD, n); }
 static sel_t any_sel(void) { return SCRATCH + pick(24); }
@@ -137,7 +137,11 @@ static void worker(u64 rdi) {
     for (unsigned i = 0; i < OPS; i++) {
         if (with_failures && !pick(4))
             sim_fail_alloc(1 + sim_choose(SIM_FAULT, 8)); /* on whichever CPU */
+        if (in_turn)
+            down(turn);
         operation(utcb);
+        if (in_turn)
+            up(turn);
     }
     utcb_at(utcb)->items = 0;
     up(done);
@@ -163,8 +167,8 @@ static void region_map(void) {
 
 static void fuzz_root(u64 cpu) {
     (void)cpu;
-    with_failures = pick(2);
-    done = sem_make(0), go = sem_make(0);
+    with_failures = pick(2), in_turn = pick(2); /* in turn, nearly every call is compared with the model */
+    done = sem_make(0), go = sem_make(0), turn = sem_make(1);
     OK(nova_create_sm(NEVER, SEL_PD, 0));
     OK(nova_create_sm(SCRATCH, SEL_PD, 0)); /* table pages of root's that stay */
     region_map();
