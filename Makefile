@@ -22,6 +22,8 @@ help:
 	@echo 'make check-hw       machine tests in QEMU; TEST=name for one of them, TEST=list to see them'
 	@echo 'make sim SCENARIO=call_test.helping_depth3 SEED=1    one scenario; TRACE=1 prints what happens, TRACE=html makes a page of it'
 	@echo '  CPUS=4; an unknown name lists what there is; abi and abi.CASE work too'
+	@echo 'make fuzz           byte-code programs against the kernel: SECONDS=60 SEED=n JOBS=2; fuzz-parsers, fuzz-valgrind'
+	@echo 'make fuzz-edges     which kernel edges fuzzing reaches of those that the unit and simulator suites reach'
 	@echo 'make iso hw user guest sim    only a part: boot image, kernel, userland, guest image, simulator'
 	@echo 'make mutants       faults in the kernel that some test must find; N=400 SEED=1 ONLY=regex DIR=path'
 	@echo 'make coverage      lines and branches of the kernel that the tests execute: build/coverage/index.html'
@@ -214,6 +216,8 @@ $(B)/sim-fast/abi: $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a $(ALL_SRC) $(wildca
 	$(call say,LINK,$@)
 	$(Q)gcc $(SIM_BASE) -O2 $(SIM_LINK) $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a -o $@
 
+include tests/fuzz/fuzz.mk
+
 # `make sim`: all scenarios; with SCENARIO=name [SEED=n] [TRACE=1|html] [CPUS=n] that one.
 ifdef SCENARIO
 sim: | $(NEED)
@@ -265,9 +269,9 @@ tidy: $(B)/hw/novella.elf
 	@tools/tidy $(B)
 	@tools/abi-cases
 
-check: check-format tidy $(TEST_BIN) $(ABI_SIM)
-	@tools/test-run $(TEST_BIN) $(ABI_SIM) $(if $(ABI_SIM),"@env STOREBUF=1 SEEDS=20 $(ABI_SIM)")
-check-full: check $(TEST_FAST) $(if $(ABI_SIM),$(B)/sim-fast/abi) user hw
+check: check-format tidy $(TEST_BIN) $(ABI_SIM) $(B)/check/fuzz
+	@tools/test-run $(TEST_BIN) $(ABI_SIM) $(if $(ABI_SIM),"@env STOREBUF=1 SEEDS=20 $(ABI_SIM)") $(FUZZ_CHECK)
+check-full: check $(TEST_FAST) $(if $(ABI_SIM),$(B)/sim-fast/abi) $(B)/check-fast/fuzz user hw
 	@tools/check-full $(B) $(TEST_FAST)
 check-hw: $(B)/novella.iso
 	@tests/hw/run --build $(B) $(TEST)
@@ -277,4 +281,4 @@ clean:
 distclean:
 	@rm -rf $(B)
 
--include $(shell find $(B)/hw $(B)/sim $(B)/sim-fast $(B)/cov $(B)/user -name '*.d' 2>/dev/null)
+-include $(shell find $(B)/hw $(B)/sim $(B)/sim-fast $(B)/cov $(B)/fuzz $(B)/user -name '*.d' 2>/dev/null)

@@ -93,6 +93,8 @@ bool sim_strategy_next(void);
 /* Keeps the state of kernel, machine and test program as it is now, for sim_snapshot_restore. From the host stack, once. */
 void sim_snapshot_take(void);
 void sim_snapshot_restore(void);
+/* A program may have this: whole pages of its variables that stay as they are (tests/fuzz/edges.c). */
+void sim_snapshot_keep(char **start, char **stop) __attribute__((weak));
 /* Accessibility of this memory is about to change (address sanitizer): it belongs to the state, too. */
 void sim_snapshot_touch(const void *p, size_t bytes);
 

@@ -26,6 +26,11 @@ struct cpu *arch_cpu_self(void) {
 u64 arch_clock(void) { return sim_now; }
 u64 sim_clock(void) { return sim_now; }
 
+void sim_clock_advance(u64 ticks) {
+    sim_now += ticks;
+    sim_sched_deadline(sim_now); /* what has come due comes soon */
+}
+
 /* Books the points that were passed since the allotment. */
 static void settle(void) {
     u64 used = (u64)(s.allotted - sim_fuel);

@@ -118,6 +118,8 @@ void sim_name(u64 sel, const char *name);
 void sim_step(void);
 unsigned sim_cpu(void);
 u64 sim_clock(void);
+/* Time passes at once, for all CPUs. */
+void sim_clock_advance(u64 ticks);
 /* Registers of the running thread as the kernel keeps them: RSP, RDI at entry, everything an exception message shows. */
 struct uregs *sim_regs(void);
 /* The one hypercall primitive: registers in and out. */

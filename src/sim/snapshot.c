@@ -150,7 +150,12 @@ static void region_add(char *start, char *stop) {
 
 void sim_snapshot_take(void) {
     snap = memory(sizeof(*snap));
-    region_add(__data_start, end);
+    char *keep = end, *keep_end = end;
+    if (sim_snapshot_keep)
+        sim_snapshot_keep(&keep, &keep_end);
+    region_add(__data_start, keep);
+    if (keep_end < end)
+        region_add(keep_end, end);
     region_add(arch_phys_ptr(PADDR(0)), arch_phys_ptr(PADDR(sim_opt.ram)));
     for (unsigned i = 0; i < more_count; i++)
         region_add(more[i].start, more[i].end);
