@@ -43,7 +43,7 @@ static int programs_run(const char *kind) {
         u8 program[PROGRAM_MAX];
         size_t size = input_size() < PROGRAM_MAX ? input_size() : PROGRAM_MAX;
         memcpy(program, input_bytes(), size);
-        program[0] = (u8)((program[0] & 16) | (head & 15)); /* this machine's kind */
+        program[0] = (u8)((program[0] & ~KIND_BITS) | (head & KIND_BITS)); /* this machine's kind */
         program_decode(p, program, size);
         if (first)
             sim_snapshot_take();

@@ -200,8 +200,8 @@ static bool job_over(u64 done) {
 
 /* Most machines are usual ones. */
 static u8 kind_any(u64 *rng) {
-    static const u8 usual[] = {0, 1, 1, 1, 2, 3};
-    return random_below(rng, 8) ? usual[random_below(rng, sizeof(usual))] : (u8)random_below(rng, MACHINE_KINDS);
+    static const u8 usual[] = {0, 1, 1, 2, 3, 1 | 32, 1 | 32, 2 | 32};
+    return random_below(rng, 8) ? usual[random_below(rng, sizeof(usual))] : (u8)random_next(rng) & KIND_BITS;
 }
 
 static void job_run(unsigned job, u32 initial) {
@@ -218,7 +218,7 @@ static void job_run(unsigned job, u32 initial) {
         u8 kind = kind_any(&rng);
         for (unsigned i = 0; i < BATCH; i++) {
             b[i].size = (u32)candidate_make(&rng, b[i].bytes, initial);
-            b[i].bytes[0] = (b[i].bytes[0] & 16) | kind;
+            b[i].bytes[0] = (u8)((b[i].bytes[0] & ~KIND_BITS) | kind);
         }
         batch_run(BATCH, true);
     }
@@ -302,8 +302,8 @@ static int cmd_run(int argc, char **argv) {
 
 /* --- single programs --- */
 static void listing(const struct program *p) {
-    printf("%u CPUs, seed %u%s%s%s\n", p->cpus, p->seed, p->no_svm ? ", no AMD-V" : "",
-           p->small_pool ? ", small pool" : "", p->bare ? ", bare" : "");
+    printf("%u CPUs, seed %u%s%s%s%s\n", p->cpus, p->seed, p->intel ? ", Intel" : "",
+           p->no_vm ? ", no virtualization" : "", p->small_pool ? ", small pool" : "", p->bare ? ", bare" : "");
     for (unsigned a = 0; a < ACTORS; a++)
         for (unsigned i = 0; i < p->count[a]; i++) {
             const struct op *o = &p->op[a][i];

@@ -17,7 +17,7 @@ size_t program_random(u64 *rng, u8 *to) {
     size_t size = PROGRAM_HEAD + OP_BYTES * (4 + random_below(rng, OPS_MAX - 4));
     bytes_random(rng, to, size);
     if (random_below(rng, 8))
-        to[0] &= 3; /* a usual machine */
+        to[0] &= 3 | 32; /* a usual machine */
     return size < PROGRAM_MAX ? size : PROGRAM_MAX;
 }
 
@@ -41,7 +41,7 @@ static size_t mutate_once(u64 *rng, u8 *bytes, size_t size, const u8 *other, siz
         bytes_random(rng, bytes + 1, 3);
         return size;
     case 1: /* another machine */
-        bytes[0] = (u8)(random_below(rng, 4) ? bytes[0] ^ (1u << random_below(rng, 5)) : random_next(rng) & 31);
+        bytes[0] = (u8)(random_below(rng, 4) ? bytes[0] ^ (1u << random_below(rng, 6)) : random_next(rng) & 63);
         return size;
     case 2:
     case 3:

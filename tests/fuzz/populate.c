@@ -66,32 +66,22 @@ static void server_make(u64 ec, u64 pt, unsigned cpu, unsigned actor) {
 }
 
 static void vm_make(unsigned cpu) {
-    static const u8 events[] = {0x40 + 3,
-                                0x60,
-                                0x64,
-                                0x72,
-                                0x74,
-                                0x78,
-                                0x7a,
-                                0x7b,
-                                0x7c,
-                                0x7f,
-                                0x81,
-                                0x84,
-                                0x8d,
-                                EVT_SVM_NPF,
-                                EVT_SVM_INVALID,
-                                EVT_VCPU_STARTUP,
-                                EVT_VCPU_RECALL};
+    /* AMD APM vol 2 appendix C, Intel SDM vol 3 appendix C */
+    static const u8 amd[] = {0x10, 0x14, 0x40, 0x41, 0x51, 0x52, 0x64, 0x72,        0x74,           0x78,
+                             0x7a, 0x7b, 0x7c, 0x7f, 0x81, 0x84, 0x8d, EVT_SVM_NPF, EVT_SVM_INVALID};
+    static const u8 intel[] = {0, 2, 7, 8, 10, 12, 18, 28, 29, 30, 31, 32, 33, 37, 40, 43, EVT_VMX_EPT, 52, 55};
+    static_assert(sizeof(amd) == sizeof(intel), "one loop for both");
+    const u8 *events = prog->intel ? intel : amd;
     u64 utcb = HAND_UTCB + 24 * PAGE_SIZE, ec = HARNESS + 0x28;
     OK(nova_create_ec(ec, SEL_PD, utcb, cpu, stack_code(13, utcb), 0, false));
-    for (unsigned i = 0; i < sizeof(events); i++) {
+    for (unsigned i = 0; i < sizeof(amd) + 2; i++) {
+        u8 event = i < sizeof(amd) ? events[i] : i == sizeof(amd) ? EVT_VCPU_STARTUP : EVT_VCPU_RECALL;
         u32 mtd = i & 1 ? MTD_ACDB | MTD_RIP | MTD_QUAL | MTD_INJ : ~0u & ~(prog->seed & 1 ? MTD_INJ : 0);
-        OK(nova_create_pt(VBASE + events[i], SEL_PD, ec, mtd, (u64)guest_event));
-        OK(nova_pt_ctrl(VBASE + events[i], events[i]));
+        OK(nova_create_pt(VBASE + event, SEL_PD, ec, mtd, (u64)guest_event));
+        OK(nova_pt_ctrl(VBASE + event, event));
     }
     OK(nova_create_pd(SLOT(SLOT_PD, 2), SEL_PD, crd_obj(VBASE, 8, 0x1f)));
-    if (prog->no_svm || !(prog->count[13] + prog->count[14] + prog->count[15]))
+    if (prog->no_vm || !(prog->count[13] + prog->count[14] + prog->count[15]))
         return;
     OK(nova_create_ec(SLOT(SLOT_EC, 3), SLOT(SLOT_PD, 2), 0, cpu, 0, VBASE, true));
     OK(nova_create_sc(SLOT(SLOT_SC, 1), SEL_PD, SLOT(SLOT_EC, 3), QPD_MAKE(30, 200)));

@@ -26,9 +26,10 @@ void program_decode(struct program *p, const u8 *bytes, size_t size) {
     u8 head[PROGRAM_HEAD] = {0};
     memcpy(head, bytes, size < PROGRAM_HEAD ? size : PROGRAM_HEAD);
     *p = (struct program){.cpus = 1 + (head[0] & 3),
-                          .no_svm = head[0] & 4,
+                          .no_vm = head[0] & 4,
                           .small_pool = head[0] & 8,
                           .bare = head[0] & 16,
+                          .intel = head[0] & 32,
                           .seed = head[1] | head[2] << 8 | head[3] << 16};
     size = size < PROGRAM_MAX ? size : PROGRAM_MAX;
     for (size_t at = PROGRAM_HEAD; at < size; at += OP_BYTES) {
@@ -148,7 +149,7 @@ static void caches_warm(void) {
         OK(nova_create_ec(SCRATCH + 32 + i, SEL_PD, utcb + (32 + i) * PAGE_SIZE, 0, 0, 0, true));
         OK(nova_create_sc(SCRATCH + 64 + i, SEL_PD, SCRATCH + 32 + i, QPD_MAKE(1, 1000)));
         OK(nova_create_pd(SCRATCH + 96 + i, SEL_PD, 0));
-        if (!prog->no_svm)
+        if (!prog->no_vm)
             OK(nova_create_ec(SCRATCH + 128 + i, SCRATCH + 96 + i, 0, 0, 0, 0, false));
     }
     for (unsigned i = 0; i < 48; i++)
@@ -223,7 +224,9 @@ static void root_main(u64 cpu) {
     (void)nova_sm_down(NEVER, false, 0);
 }
 
-unsigned machine_kind(const struct program *p) { return (p->cpus - 1u) | p->no_svm << 2 | p->small_pool << 3; }
+unsigned machine_kind(const struct program *p) {
+    return (p->cpus - 1u) | p->no_vm << 2 | p->small_pool << 3 | p->intel << 4;
+}
 
 static struct sim_options options(const struct program *p) {
     return (struct sim_options){.cpus = p->cpus,
@@ -232,7 +235,8 @@ static struct sim_options options(const struct program *p) {
                                 .setup = true,
                                 .check_every = p->seed % 8 ? 1000 : 50, /* and at the end */
                                 .steps = 3000000,
-                                .no_svm = p->no_svm,
+                                .no_svm = p->no_vm,
+                                .vendor = p->intel ? SIM_INTEL : SIM_AMD,
                                 .store_buffers = p->seed / 8 % 4 == 0,
                                 .pool = p->small_pool ? SMALL_POOL : 0};
 }
@@ -241,7 +245,7 @@ bool machine_boot(const struct program *p) {
     static struct program first; /* one of everything, for the warm-up */
     struct sim_options o = options(p);
     enum sim_result r;
-    first = (struct program){.cpus = p->cpus, .no_svm = p->no_svm};
+    first = (struct program){.cpus = p->cpus, .no_vm = p->no_vm};
     for (unsigned i = 0; i < ACTORS; i++)
         first.count[i] = 1;
     prog = &first;

@@ -1,6 +1,6 @@
 /* Byte-code programs for the simulator: any string of bytes is one, and one program is one run, schedule included.
  *
- *   byte 0        CPUs - 1 (bits 0-1), no AMD-V (2), small kernel pool (3), nothing prepared (4)
+ *   byte 0        CPUs - 1 (bits 0-1), no virtualization (2), small kernel pool (3), nothing prepared (4), Intel CPUs (5)
  *   bytes 1-3     seed of the schedule
  *   then          operations of 8 bytes: actor, operation, six arguments; a short rest counts as filled with zeros
  *
@@ -22,7 +22,7 @@ struct op {
 struct program {
     u32 seed;
     u8 cpus;
-    bool no_svm, small_pool, bare;
+    bool no_vm, small_pool, bare, intel;
     u16 count[ACTORS];
     struct op op[ACTORS][OPS_MAX];
 };
@@ -36,12 +36,13 @@ struct tally {
 extern struct tally *tally;
 
 void program_decode(struct program *p, const u8 *bytes, size_t size);
-/* Boots a machine of p's kind (CPUs, AMD-V, pool) in this process, once, and makes it ready for programs. False: it did not come up. */
+/* Boots a machine of p's kind (CPUs, their vendor, pool) in this process, once, and makes it ready for programs. False: it did not come up. */
 bool machine_boot(const struct program *p);
 /* From there on, with the program in *slot (memory that a snapshot leaves alone) and its seed. */
 enum sim_result machine_go(const struct program *slot);
 unsigned machine_kind(const struct program *p);
-#define MACHINE_KINDS 16u
+#define KIND_BITS     0x2fu /* of byte 0 */
+#define MACHINE_KINDS 32u
 /* Name of an operation, and the number of them. */
 const char *op_name(u8 code);
 extern const unsigned op_kinds;
