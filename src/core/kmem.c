@@ -217,7 +217,7 @@ struct slab {
 };
 
 static void cache_prepare(struct slab_cache *c) {
-    assert(c->align >= 8 && c->size >= 8);
+    assert(c->align >= 8 && !(c->align & (c->align - 1)) && c->size >= 8);
     c->size = (c->size + c->align - 1) & ~(c->align - 1);
     u32 head = (sizeof(struct slab) + c->align - 1) & ~(c->align - 1);
     c->order = 0;
