@@ -19,6 +19,7 @@ static enum abi_status publish(struct ec *ec, struct kobj *obj, unsigned perm) {
 static bool slot_taken(const struct ec *ec) { return objtab_lookup(&ec->pd->objtab, arg_sel(&ec->regs)).obj != NULL; }
 
 static enum abi_status sys_call(struct cpu *c, struct ec *ec) {
+    ec_help_end(ec); /* a helper tries again, whatever comes of it */
     struct pt *pt = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_PT, pt, PERM_PT_CALL);
     return likely(pt) ? ipc_call(c, pt, ARG_FLAGS(&ec->regs) & HF_CALL_DB) : NOVA_BAD_CAP;
 }

@@ -39,7 +39,6 @@ static void help(struct cpu *c, struct ec *ec, struct ec *callee) {
 
 enum abi_status ipc_call(struct cpu *c, struct pt *pt, bool dont_block) {
     struct ec *ec = c->ec, *callee = pt->ec;
-    ec_help_end(ec);
     if (unlikely(callee->cpu != c->id))
         return NOVA_BAD_CPU;
     if (likely(callee->cont == CONT_WAIT)) {

@@ -344,6 +344,53 @@ static void loops_of_1_2_3_8(void **s) {
     scenario(ring_root, 1, 60);
 }
 
+/* --- a helper whose portal is gone when it tries again: BAD_CAP, and it lends its time to nobody any more --- */
+static sel_t copied;
+static volatile bool called_again, copy_client_ran;
+static void gated_server(u64 i) {
+    if (!called_again) {
+        down(gate[0]); /* the helper comes meanwhile */
+    } else {
+        up(gate[1]);
+        for (unsigned n = 0; n < 20000 && !copy_client_ran; n++)
+            sim_step();
+        sim_expect(copy_client_ran); /* of higher priority: its SC is its own again */
+    }
+    (void)i;
+    reply();
+}
+static void first_client(u64 rdi) {
+    (void)rdi;
+    OK(nova_call(pt[0]));
+    called_again = true;
+    OK(nova_call(pt[0]));
+    up(done);
+}
+static void copy_client(u64 rdi) {
+    (void)rdi;
+    sim_expect_eq(nova_call(copied), NOVA_BAD_CAP);
+    down(gate[1]);
+    copy_client_ran = true;
+    up(done);
+}
+static void portal_gone_root(u64 cpu) {
+    prepare((unsigned)cpu);
+    server_make((unsigned)cpu, 0, gated_server);
+    copied = sel_new();
+    (void)grab(ABI_ROOT_UTCB, crd_obj(pt[0], 0, 0x1f), copied << 12, crd_obj(0, 31, 0x1f));
+    (void)thread_start((unsigned)cpu, 80, first_client); /* both above root: they run until they block */
+    (void)thread_start((unsigned)cpu, 90, copy_client);
+    OK(nova_revoke(crd_obj(copied, 0, 0x1f), true));
+    up(gate[0]);
+    down(done);
+    down(done);
+    sim_done();
+}
+static void portal_gone_while_helping(void **s) {
+    (void)s;
+    scenario(portal_gone_root, 1, 20);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_client),
@@ -352,6 +399,7 @@ int main(void) {
         cmocka_unit_test(inheritance_order_and_charge),
         cmocka_unit_test(servers_without_time),
         cmocka_unit_test(helpers_200),
+        cmocka_unit_test(portal_gone_while_helping),
         cmocka_unit_test(loops_of_1_2_3_8),
     };
     return cmocka_run_group_tests_name("sim helping", tests, NULL, NULL);
