@@ -347,6 +347,43 @@ static void root_segments(void) {
     EQ(space_lookup(root_pd, CRD_MAKE(CRD_PIO, 0, 0, 0)), 0);
 }
 
+/* --- what extensions ask boot for --- */
+static void ram_ranges(void) {
+    CHECK(boot_all());
+    static const struct {
+        u64 pfn, pages;
+        bool ram;
+    } cases[] = {{0, 0x9f, true},
+                 {0, 0xa0, false}, /* the last page is not whole */
+                 {0x9f, 1, false},
+                 {0x100, 0x300, true},
+                 {0xff, 2, false},
+                 {0x100, 0x301, false}, /* over two ranges */
+                 {POOL >> PAGE_SHIFT, POOL_SIZE >> PAGE_SHIFT, true},
+                 {(POOL + POOL_SIZE) >> PAGE_SHIFT, 1, false},
+                 {0x2000, 1, false},
+                 {0x100000, 1, false}};
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++)
+        EQ(core_is_ram(cases[i].pfn, cases[i].pages), cases[i].ram);
+}
+static void command_line(void) {
+    char text[16];
+    info.cmdline = "quiet loglevel=3";
+    CHECK(boot_all());
+    u64 pos = 0;
+    EQ(core_cmdline_read(&pos, text, 6), 6);
+    CHECK(!memcmp(text, "quiet ", 6));
+    EQ(pos, 6);
+    EQ(core_cmdline_read(&pos, text, sizeof(text)), 10);
+    CHECK(!memcmp(text, "loglevel=3", 10));
+    EQ(pos, 16);
+    EQ(core_cmdline_read(&pos, text, sizeof(text)), 0);
+    EQ(pos, 16);
+    pos = 1000;
+    EQ(core_cmdline_read(&pos, text, sizeof(text)), 0);
+    EQ(pos, 1000);
+}
+
 /* --- refusals --- */
 static void no_module(void) {
     info.module_count = 0;
@@ -399,6 +436,8 @@ BOOT(hip_overflow)
 BOOT(hip_just_fits)
 BOOT(root_state)
 BOOT(root_segments)
+BOOT(ram_ranges)
+BOOT(command_line)
 BOOT(no_module)
 BOOT(bad_image)
 BOOT(image_on_the_hip)
@@ -440,6 +479,8 @@ int main(void) {
         cmocka_unit_test(boot_hip_just_fits),
         cmocka_unit_test(boot_root_state),
         cmocka_unit_test(boot_root_segments),
+        cmocka_unit_test(boot_ram_ranges),
+        cmocka_unit_test(boot_command_line),
         cmocka_unit_test(boot_no_module),
         cmocka_unit_test(boot_bad_image),
         cmocka_unit_test(boot_image_on_the_hip),

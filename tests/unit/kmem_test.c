@@ -264,12 +264,73 @@ static void slab_fills_partial_slabs_first(void **state) {
     assert_int_equal(kmem_pages_available(), pages);
 }
 
+/* Pages leave the pool for good and come back, all or nothing. */
+static void pages_given_away_and_taken_back(void **state) {
+    (void)state;
+    u64 total = kmem_pages_total();
+    u8 *p = kmem_pages_alloc(kernel, 2), *other = kmem_pages_alloc(kernel, 0);
+    paddr_t at = arch_ptr_phys(p);
+    kmem_forget(p, 2);
+    assert_int_equal(kernel->used, PAGE_SIZE);
+    assert_int_equal(kmem_pages_total(), total - 4);
+    assert_int_equal(kmem_pages_available(), total - 5);
+    assert_true(kmem_fits(at.v >> PAGE_SHIFT, 4)); /* its pool knows them */
+    memset(p, 0x55, 4 * PAGE_SIZE);
+    for (unsigned order = 0; order <= 8; order++) { /* and nobody gets them meanwhile */
+        u8 *q = kmem_pages_alloc(kernel, order);
+        assert_true(!q || q + (PAGE_SIZE << order) <= p || q >= p + 4 * PAGE_SIZE);
+        if (q)
+            kmem_pages_free(kernel, q, order);
+    }
+    assert_false(kmem_add(PADDR(at.v), 5 * PAGE_SIZE)); /* one more than was given */
+    assert_false(kmem_add(PADDR(at.v - PAGE_SIZE), 2 * PAGE_SIZE));
+    assert_false(kmem_add(arch_ptr_phys(other), PAGE_SIZE)); /* in use */
+    assert_int_equal(kmem_pages_total(), total - 4);
+    assert_true(kmem_add(PADDR(at.v + PAGE_SIZE), PAGE_SIZE)); /* a part */
+    assert_int_equal(kmem_pages_total(), total - 3);
+    assert_false(kmem_add(PADDR(at.v), 4 * PAGE_SIZE));
+    assert_true(kmem_add(PADDR(at.v), PAGE_SIZE));
+    assert_true(kmem_add(PADDR(at.v + 2 * PAGE_SIZE), 2 * PAGE_SIZE));
+    assert_int_equal(kmem_pages_total(), total);
+    assert_int_equal(kmem_pages_available(), total - 1);
+    kmem_pages_free(kernel, other, 0);
+    void *whole = kmem_pages_alloc(kernel, 8); /* they are with their buddies again */
+    void *second = kmem_pages_alloc(kernel, 8);
+    assert_true(whole && second);
+    kmem_pages_free(kernel, whole, 8);
+    kmem_pages_free(kernel, second, 8);
+}
+
+/* A new range is of use from the second page on: the first one is for its description. */
+static void ranges_that_fit(void **state) {
+    (void)state;
+    u64 far = (POOL_BASE >> PAGE_SHIFT) + 0x4000;
+    assert_false(kmem_fits(far, 1));
+    assert_true(kmem_fits(far, 2));
+    assert_true(kmem_fits(far, 4000));
+    assert_true(kmem_fits((POOL_BASE >> PAGE_SHIFT) + 5, 1)); /* known */
+    u64 total = kmem_pages_total();
+    assert_true(kmem_add(PADDR(far << PAGE_SHIFT), 8 * PAGE_SIZE));
+    assert_int_equal(kmem_pages_total(), total + 7);
+    assert_false(kmem_add(PADDR((far + 20) << PAGE_SHIFT), PAGE_SIZE));
+    assert_false(kmem_add(PADDR((far + 4) << PAGE_SHIFT), 4 * PAGE_SIZE)); /* is there already */
+    assert_int_equal(kmem_pages_total(), total + 7);
+    /* the description of 4,073 pages just fits a page (three words and a byte for each), that of 4,074 does not */
+    u64 head = 24;
+    assert_true(kmem_add(PADDR((far + 0x2000) << PAGE_SHIFT), (PAGE_SIZE - head) << PAGE_SHIFT));
+    assert_int_equal(kmem_pages_total(), total + 7 + (PAGE_SIZE - head) - 1);
+    assert_true(kmem_add(PADDR((far + 0x4000) << PAGE_SHIFT), (PAGE_SIZE - head + 1) << PAGE_SHIFT));
+    assert_int_equal(kmem_pages_total(), total + 7 + 2 * (PAGE_SIZE - head) - 1 + 1 - 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(pool_counts_what_it_can_give, setup),
         cmocka_unit_test_setup(pool_of_odd_size_and_place, setup),
         cmocka_unit_test_setup(blocks_are_aligned_zeroed_and_disjoint, setup),
         cmocka_unit_test_setup(block_of_the_largest_order, setup),
+        cmocka_unit_test_setup(pages_given_away_and_taken_back, setup),
+        cmocka_unit_test_setup(ranges_that_fit, setup),
         cmocka_unit_test_setup(account_limits_count_along_the_owners, setup),
         cmocka_unit_test_setup(allocation_that_fails_is_not_charged, setup),
         cmocka_unit_test_setup(slab_objects_are_aligned_zeroed_and_disjoint, setup),
