@@ -37,19 +37,25 @@ static struct {
     unsigned flushes_all, flushes_asid;
 } rec;
 
+static const struct cpuid_regs leaf1 = {.c = 1u << 26 | 1u << 27 | 1u << 17},
+                               leaf7 = {.b = 1u << 0 | 1u << 7 | 1u << 20, .c = 1u << 2 | 1u << 3},
+                               leaf81 = {.c = 1u << 2, .d = 1u << 11 | 1u << 20 | 1u << 29 | 1u << 27};
+static struct cpuid_regs cpuid1, cpuid7, cpuid81; /* what this CPU has */
+static u32 phys_bits;
+
 static struct cpuid_regs test_cpuid(u32 leaf, u32 sub) {
     (void)sub;
     switch (leaf) {
     case 1:
-        return (struct cpuid_regs){.c = 1u << 26 | 1u << 27 | 1u << 17};
+        return cpuid1;
     case 7:
-        return (struct cpuid_regs){.b = 1u << 0 | 1u << 7 | 1u << 20, .c = 1u << 2 | 1u << 3};
+        return cpuid7;
     case 0x80000000:
         return (struct cpuid_regs){.a = 0x8000000a};
     case 0x80000001:
-        return (struct cpuid_regs){.c = 1u << 2, .d = 1u << 11 | 1u << 20 | 1u << 29 | 1u << 27};
+        return cpuid81;
     case 0x80000008:
-        return (struct cpuid_regs){.a = 40};
+        return (struct cpuid_regs){.a = phys_bits};
     case 0x8000000a:
         return (struct cpuid_regs){.b = rec.asids, .d = rec.features_d};
     }
@@ -250,6 +256,8 @@ static int setup_with(u32 features, u32 asids) {
     memset(svm_cpus, 0, sizeof(svm_cpus));
     rec.features_d = features;
     rec.asids = asids;
+    cpuid1 = leaf1, cpuid7 = leaf7, cpuid81 = leaf81;
+    phys_bits = 40;
     rec.xcr0 = 7;
     rec.event = -1;
     npt_empty = NULL;

@@ -221,6 +221,99 @@ static void pat_values(void **state) {
         }
 }
 
+/* APM vol 2 15.5.1 "MBZ": a bit of CR4 or EFER that its CPUID feature does not give must be zero. */
+static void features_follow_cpuid(void **state) {
+    (void)state;
+    static const struct {
+        u32 *reg, from, to;
+    } cr4[] = {{&cpuid7.c, 2, 11}, {&cpuid7.c, 16, 12}, {&cpuid7.b, 0, 16}, {&cpuid1.c, 17, 17}, {&cpuid1.c, 26, 18},
+               {&cpuid7.b, 7, 20}, {&cpuid7.b, 20, 21}, {&cpuid7.c, 3, 22}, {&cpuid7.c, 7, 23}},
+      efer[] = {{&cpuid81.d, 11, 0},  {&cpuid81.d, 20, 11}, {&cpuid81.d, 29, 8},
+                {&cpuid81.d, 29, 10}, {&cpuid81.d, 25, 14}, {&cpuid81.c, 17, 15}};
+    struct svm_features f;
+    cpuid1 = cpuid7 = cpuid81 = (struct cpuid_regs){0};
+    svm_features_read(&f);
+    assert_int_equal(f.cr4_mbz, ~0x7fful);
+    assert_int_equal(f.efer_mbz, ~(u64)EFER_SVME);
+    assert_false(f.xsave || f.tsc_aux || f.pku || f.mca || f.nrip || f.flush_asid);
+    assert_int_equal(f.xcr0, 1);
+    for (unsigned i = 0; i < ARRAY_SIZE(cr4); i++) {
+        *cr4[i].reg = 1u << cr4[i].from;
+        svm_features_read(&f);
+        assert_int_equal(f.cr4_mbz, ~(0x7fful | 1ul << cr4[i].to));
+        *cr4[i].reg = 0;
+    }
+    u64 lm = 1ul << 8 | 1ul << 10;
+    for (unsigned i = 0; i < ARRAY_SIZE(efer); i++) {
+        *efer[i].reg = 1u << efer[i].from;
+        svm_features_read(&f);
+        assert_int_equal(f.efer_mbz, ~(EFER_SVME | (efer[i].from == 29 ? lm : 1ul << efer[i].to)));
+        *efer[i].reg = 0;
+    }
+    for (u32 bits = 30; bits < 56; bits++) { /* unusable values: the least there is */
+        phys_bits = bits;
+        svm_features_read(&f);
+        assert_int_equal(f.cr3_mbz, ~0ul << (bits >= 32 && bits <= 52 ? bits : 36));
+    }
+    cpuid1.c = 1u << 26; /* XSAVE, but not switched on */
+    svm_features_read(&f);
+    assert_false(f.xsave);
+    cpuid1.c = 1u << 26 | 1u << 27;
+    cpuid1.d = 1u << 14, cpuid7.c = 1u << 22;
+    rec.features_d = 1 | 1u << 3;
+    svm_features_read(&f);
+    assert_true(f.xsave && f.mca && f.tsc_aux && f.nrip && !f.flush_asid);
+    assert_int_equal(f.xcr0, 7);
+    cpuid7.c = 0, cpuid81.d = 1u << 27, rec.features_d = 1u << 6;
+    svm_features_read(&f);
+    assert_true(f.tsc_aux && !f.nrip && f.flush_asid);
+    assert_int_equal(f.asid_count, 16);
+}
+
+/* APM vol 2 15.5.1, each condition at its edges. */
+static void validity_conditions(void **state) {
+    (void)state;
+    struct vmcb *b = vcpu_ec.vcpu->vmcb;
+    struct {
+        u64 *field;
+        u64 value;
+        bool ok;
+    } cases[] = {{&b->cr0, 0, true},
+                 {&b->cr0, 0xffffffff & ~(1ul << 29), true},
+                 {&b->cr0, 1ul << 32, false},
+                 {&b->cr0, 1ul << 63, false},
+                 {&b->cr0, 1ul << 29, false},
+                 {&b->cr0, 3ul << 29, true},
+                 {&b->cr0, 1ul << 30, true},
+                 {&b->dr6, 0xffffffff, true},
+                 {&b->dr6, 1ul << 32, false},
+                 {&b->dr7, 0xffffffff, true},
+                 {&b->dr7, 1ul << 40, false},
+                 {&b->cr3, (1ul << 40) - 1, true},
+                 {&b->cr3, 1ul << 40, false},
+                 {&b->cr4, 0x7ff, true},
+                 {&b->cr4, 1ul << 19, false},
+                 {&b->efer, EFER_SVME | 0x901, true},
+                 {&b->efer, EFER_SVME | 1 << 1, false}};
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        u64 good = *cases[i].field;
+        *cases[i].field = cases[i].value;
+        if (svm_state_valid(vcpu_ec.vcpu) != cases[i].ok)
+            fail_msg("case %u", i);
+        *cases[i].field = good;
+    }
+    /* long mode: PAE and PE with it, CS not both L and D; LMA follows PG and LME */
+    for (unsigned n = 0; n < 64; n++) {
+        bool pg = n & 1, lme = n & 2, pae = n & 4, pe = n & 8, l = n & 16, d = n & 32;
+        b->cr0 = (pg ? 1ul << 31 : 0) | pe;
+        b->efer = EFER_SVME | (lme ? EFER_LME : 0);
+        b->cr4 = pae ? 1 << 5 : 0;
+        b->cs.attrib = (u16)((l ? 0x200 : 0) | (d ? 0x400 : 0));
+        assert_int_equal(svm_state_valid(vcpu_ec.vcpu), !pg || !lme || (pae && pe && !(l && d)));
+        assert_int_equal(!!(b->efer & EFER_LMA), pg && lme);
+    }
+}
+
 static void reset_state(void **state) {
     (void)state;
     const struct vmcb *b = vcpu_ec.vcpu->vmcb;
@@ -359,6 +452,8 @@ int main(void) {
         T(injection_types),
         T(xcr0_values),
         T(pat_values),
+        T(features_follow_cpuid),
+        T(validity_conditions),
         T(reset_state),
         T(instruction_length),
         T(allocation_fails),

@@ -111,6 +111,36 @@ static void injection_aborted_is_repeated(void **state) {
     assert_int_equal(seen_inj, 0);
 }
 
+/* Which events come again when an exit that the kernel consumes interrupts their delivery: not those of the guest's own instruction,
+ * unless the VMM had injected them (ABI section 8). */
+static void injection_of_own_instructions(void **state) {
+    (void)state;
+    static const struct {
+        unsigned vec, type;
+        bool again;
+    } cases[] = {{0x80, SVM_EVENT_SOFT, false}, {3, SVM_EVENT_EXC, false}, {4, SVM_EVENT_EXC, false},
+                 {5, SVM_EVENT_EXC, true},      {1, SVM_EVENT_EXC, true},  {3, 0, true},
+                 {2, SVM_EVENT_NMI, true}};
+    rec.guest = guest_records;
+    abort_code = SVM_EXIT_INTR;
+    for (unsigned mine = 0; mine < 2; mine++)
+        for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+            abort_with = SVM_EVENT(cases[i].vec, cases[i].type, 0);
+            vcpu_ec.vcpu->inj = mine ? abort_with : 0;
+            vcpu_ec.vcpu->nmi_masked = false;
+            assert_int_equal(run(), -1);
+            assert_int_equal(seen_inj, mine ? abort_with : 0);
+            assert_int_equal(vcpu_ec.vcpu->inj, mine || cases[i].again ? abort_with : 0);
+            assert_int_equal(vcpu_ec.vcpu->interrupted, abort_with);
+            assert_false(vcpu_ec.vcpu->nmi_masked); /* not delivered */
+        }
+    abort_with = 0;
+    vcpu_ec.vcpu->inj = SVM_EVENT(2, SVM_EVENT_NMI, 0);
+    run();
+    assert_true(vcpu_ec.vcpu->nmi_masked);
+    assert_int_equal(vcpu_ec.vcpu->inj, 0);
+}
+
 static void exit_invalid_keeps_the_injection(void **state) {
     (void)state;
     rec.guest = guest_records;
@@ -385,6 +415,7 @@ int main(void) {
         T(msrpm_passes_only_what_the_vmcb_switches),
         T(injection_window_bits_never_reach_the_hardware),
         T(injection_aborted_is_repeated),
+        T(injection_of_own_instructions),
         T(exit_invalid_keeps_the_injection),
         T(nmi_window_opens_at_iret),
         T(exit_codes_become_events),
