@@ -22,6 +22,8 @@ void inbox_post(unsigned cpu, struct inbox_item *item, enum inbox_kind kind) {
         arch_ipi_send(cpu);
 }
 
+#define DRAIN_STEP 32 /* items between two preemption points */
+
 void inbox_drain(struct cpu *c) {
     struct inbox_item *list = atomic_xchg(&c->inbox, NULL), *fifo = NULL;
     while (list) {
@@ -30,7 +32,7 @@ void inbox_drain(struct cpu *c) {
         i->next = fifo;
         fifo = i;
     }
-    while (fifo) {
+    for (unsigned n = 1; fifo; n++) {
         struct inbox_item *i = fifo;
         fifo = i->next;
         u8 kind = i->kind;
@@ -49,5 +51,7 @@ void inbox_drain(struct cpu *c) {
             sched_inbox_drop(c, container_of(i, struct sc, drop));
             break;
         }
+        if (n % DRAIN_STEP == 0)
+            (void)arch_preempt_pending();
     }
 }

@@ -9,9 +9,12 @@
 
 /* Would `ec` wait for itself? Chains never form loops before this answer, so the walk ends. */
 static bool help_loops(const struct ec *ec, const struct ec *target) {
-    for (; target; target = target->callee ? target->callee : target->helping)
+    for (unsigned n = 1; target; target = target->callee ? target->callee : target->helping, n++) {
         if (target == ec)
             return true;
+        if (n % CHAIN_STEP == 0)
+            (void)arch_preempt_pending();
+    }
     return false;
 }
 

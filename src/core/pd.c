@@ -32,13 +32,23 @@ struct pd *pd_create(struct pd *owner) {
     return NULL;
 }
 
+#define KILL_STEP 64 /* ECs between two preemption points */
+
 void pd_die(struct pd *pd) {
     struct cpu *c = arch_cpu_self();
-    spin_lock(&pd->ec_lock);
-    atomic_store_rel(&pd->obj.dead, 1); /* ec_join_pd refuses from here on */
-    for (struct ec *ec = pd->ecs; ec; ec = ec->pd_next)
-        ec_kill_remote(ec);
-    spin_unlock(&pd->ec_lock);
+    unsigned killed;
+    do {
+        killed = 0;
+        spin_lock(&pd->ec_lock);
+        atomic_store_rel(&pd->obj.dead, 1); /* ec_join_pd refuses from here on */
+        for (struct ec *ec = pd->ecs; ec && killed < KILL_STEP; ec = ec->pd_next)
+            if (!(atomic_load_rlx(&ec->hazard) & EC_HZ_KILL)) {
+                ec_kill_remote(ec);
+                killed++;
+            }
+        spin_unlock(&pd->ec_lock);
+        (void)arch_preempt_pending();
+    } while (killed == KILL_STEP);
     for (unsigned i = 0; i < cpu_count; i++) { /* the SCs that it owns leave: sc_dying */
         cpu_hazard_set(cpus[i], HZ_SCHED);
         arch_ipi_send(i);

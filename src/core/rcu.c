@@ -113,9 +113,11 @@ static void callbacks_run(struct cpu *c) {
     struct rcu_head *list = c->rcu.wait;
     c->rcu.wait = NULL;
     atomic_store_rel(&c->rcu.wait_epoch, 0);
-    while (list) {
+    for (unsigned n = 1; list; n++) {
         struct rcu_head *h = list;
         list = h->next;
+        if (n % RCU_BATCH == 0)
+            (void)arch_preempt_pending();
         atomic_store_rlx(&c->rcu.count, c->rcu.count - 1);
         h->func(h);
     }

@@ -106,7 +106,9 @@ static void arm(struct cpu *c) {
 void sched_activate(struct cpu *c) {
     struct ec *ec = c->sc->ec;
     u32 hops = 0;
-    for (;;) {
+    for (unsigned n = 1;; n++) {
+        if (n % CHAIN_STEP == 0)
+            (void)arch_preempt_pending(); /* only marks: the links stay */
         if (ec->callee) {
             ec = ec->callee;
             hops++;
@@ -241,10 +243,12 @@ void sched_inbox_drop(struct cpu *c, struct sc *sc) {
     }
 }
 
+#define TIMER_STEP 64 /* deadlines in one interrupt: more of them raise the next one at once */
+
 void sched_timer(struct cpu *c) {
     u64 now = arch_clock();
     c->deadline = ~0ul;
-    while (timeout_first(&c->timeouts) <= now) {
+    for (unsigned n = 0; n < TIMER_STEP && timeout_first(&c->timeouts) <= now; n++) {
         struct ec *ec = container_of(c->timeouts.top, struct ec, timeout);
         timeout_cancel(&c->timeouts, &ec->timeout);
         sm_timeout(c, ec);

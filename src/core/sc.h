@@ -40,6 +40,7 @@ void sched_park(struct cpu *c, struct ec *park_on); /* until park_on is woken */
 void sched_drop(struct cpu *c);                     /* never again */
 void sched_unpark_all(struct cpu *c, struct ec *ec);
 void sched_inbox_drop(struct cpu *c, struct sc *sc);
+#define CHAIN_STEP 64 /* links of a call chain between two preemption points */
 /* Follows callee and helping links from the current SC's EC; sets c->ec, c->hops. */
 void sched_activate(struct cpu *c);
 void sched_timer(struct cpu *c);

@@ -125,6 +125,7 @@ void sm_destroy(struct sm *sm) {
         spin_unlock(&sm->lock);
         if (ec)
             wake(ec);
+        (void)arch_preempt_pending();
     } while (ec);
     rcu_call(&sm->obj.rcu, sm_free);
 }

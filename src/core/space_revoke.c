@@ -141,7 +141,8 @@ static bool node_reduce(struct revoke *v, struct node *n) {
     if (!n->perm)
         space_index_remove(s, n);
     spin_unlock(&s->lock);
-    v->work -= REDUCE_WORK;
+    v->work -=
+        REDUCE_WORK + (n->type == CRD_MEM ? 3l << (n->order < 9 ? n->order : 9) : 0); /* leaves in three tables */
     v->moved = true;
     if (!n->perm) {
         assert(!n->child);

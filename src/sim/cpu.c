@@ -43,14 +43,31 @@ void sim_interrupts_deliver(struct cpu *c) {
     }
 }
 
+static u64 shut_longest;
+void sim_shut_end(const struct mach_cpu *m) { shut_longest = max_u64(shut_longest, sim_now - m->shut); }
+u64 sim_shut_longest(void) {
+    u64 longest = shut_longest;
+    shut_longest = 0;
+    return longest;
+}
+
+static u64 preempt_points;
+u64 sim_preempt_points(void) { return preempt_points; }
+
 bool arch_preempt_pending(void) {
     if (!sim_running)
         return false;
+    preempt_points++;
     sim_point();
     struct cpu *c = arch_cpu_self();
     assert(c->mach.locks_held == 0);
-    if (sim_interrupt_pending(&c->mach))
+    sim_shut_end(&c->mach);
+    sim_shut_begin(&c->mach);
+    if (sim_interrupt_pending(&c->mach)) {
         sim_interrupts_deliver(c);
+        sim_shut_end(&c->mach);
+        sim_shut_begin(&c->mach);
+    }
     return __atomic_load_n(&c->hazard, __ATOMIC_RELAXED) != 0;
 }
 
@@ -60,6 +77,7 @@ void arch_cpu_idle(void) {
     sim_point();
     if (__atomic_load_n(&c->hazard, __ATOMIC_RELAXED))
         return;
+    sim_shut_end(&c->mach);
     if (!sim_interrupt_pending(&c->mach)) {
         sim_stores_done(); /* a halted CPU keeps nothing to itself */
         c->mach.state = SIM_CPU_IDLE;
@@ -68,6 +86,7 @@ void arch_cpu_idle(void) {
         c->mach.state = SIM_CPU_RUN;
         TRACE(idle, c, false);
     }
+    sim_shut_begin(&c->mach);
     sim_interrupts_deliver(c);
 }
 

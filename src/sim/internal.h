@@ -58,6 +58,9 @@ void sim_storebuf_relax(void); /* in a wait loop a store must leave some time */
 void sim_storebuf_stop(void);
 
 /* cpu.c */
+/* Interrupts can come in here; from here on they cannot. */
+void sim_shut_end(const struct mach_cpu *m);
+static inline void sim_shut_begin(struct mach_cpu *m) { m->shut = sim_now; }
 bool sim_interrupt_pending(const struct mach_cpu *m);
 void sim_interrupts_deliver(struct cpu *c);
 void sim_log_dump(void);

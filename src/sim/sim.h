@@ -161,6 +161,11 @@ void sim_check(void);
 void sim_fail_alloc(u64 n);
 /* The simulated CPUs are Intel's: known when root starts. */
 bool sim_is_intel(void);
+/* The longest time so far in which no interrupt could come in on some CPU, in ticks, and begins again with none. Exact with one CPU; with
+ * more it contains the others' points. */
+u64 sim_shut_longest(void);
+/* Preemption points of the kernel that were passed so far, on all CPUs. */
+u64 sim_preempt_points(void);
 /* CPU `cpu` is idle right now. */
 bool sim_cpu_is_idle(unsigned cpu);
 

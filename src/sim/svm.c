@@ -303,6 +303,7 @@ void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     TRACE(guest, arch_cpu_self(), v->rip);
     sim_check_exit(arch_cpu_self());
     m->in_guest = true;
+    sim_shut_end(m);
     v->exitcode = state_valid(v) ? guest_run(m, v, regs) : EXIT_INVALID;
     m->in_guest = false;
     if (v->exitcode != EXIT_INVALID)
@@ -313,6 +314,7 @@ void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     TRACE(vmexit, arch_cpu_self(), v->rip, v->exitcode);
     m->fs_base = m->gs_base = 0xdead0000dead0000ul; /* what VMLOAD of the host state leaves is not any thread's */
     m->gif = false;
+    sim_shut_begin(m);
 }
 
 struct sim_vcpu sim_svm_vcpu(const struct ec *ec) {

@@ -80,7 +80,9 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
     assert(!memcmp(m->syscall_msr, sim_syscall_msrs, sizeof(sim_syscall_msrs)));
     sim_point();
     sim_stores_done(); /* SYSRET does not, but a program's own stores are not delayed: they would overtake the kernel's */
-    if (sim_interrupt_pending(m)) {
+    if (sim_interrupt_pending(m)) { /* comes in as soon as the thread is resumed */
+        sim_shut_end(m);
+        sim_shut_begin(m);
         sim_interrupts_deliver(c);
         return core_resume(c);
     }
@@ -100,7 +102,9 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
     sim_hash_registers(&ec->regs, 16 * c->id);
     TRACE(user, c, !f->token);
     m->active = f;
+    sim_shut_end(m);
     sim_fiber_switch(m->kernel, f);
+    sim_shut_begin(m);
     TRACE(trap, c, (enum sim_trap)m->trap, m->cr2);
     sim_hash_registers(&ec->regs, 16 * c->id + 1 + (u64)m->trap);
     switch ((enum sim_trap)m->trap) {

@@ -31,6 +31,7 @@ struct mach_cpu {
     bool ipi;
     u64 irq[2]; /* pending GSIs */
     u64 deadline;
+    u64 shut; /* clock when an interrupt could last come in */
     /* translations */
     struct sim_tlb_entry tlb[SIM_TLB_SIZE], guest_tlb[SIM_TLB_SIZE];
     /* registers that are not in the frame */
