@@ -84,6 +84,12 @@ static void seg_add(const struct cpu *c, enum trace_state state, const struct tr
 }
 
 /* --- a run --- */
+const char *trace_machine(void) {
+    return sim_is_intel()          ? sim_opt.store_buffers ? "Intel, store buffers" : "Intel"
+           : sim_opt.store_buffers ? "AMD, store buffers"
+                                   : "AMD";
+}
+
 #ifdef __SANITIZE_ADDRESS__
 static void died(void) { TRACE(end, "a report of the address sanitizer", false); }
 #endif
@@ -125,8 +131,8 @@ void sim_trace_begin(void) {
     if (to_page)
         return;
     setvbuf(stdout, NULL, _IOLBF, 0); /* a run that dies keeps its last line */
-    printf("trace of %s, seed %lu, %u CPUs%s\n%11s  %3s  %-26s %s\n", run_name, sim_opt.seed, sim_opt.cpus,
-           sim_opt.store_buffers ? ", store buffers" : "", "us", "CPU", "EC", "event");
+    printf("trace of %s, seed %lu, %u CPUs (%s)\n%11s  %3s  %-26s %s\n", run_name, sim_opt.seed, sim_opt.cpus,
+           trace_machine(), "us", "CPU", "EC", "event");
 }
 
 void sim_trace_end(const char *result, bool good) {

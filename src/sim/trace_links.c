@@ -12,7 +12,7 @@ static void call_ended(const struct cpu *c, struct trace_obj *o, const struct ec
         return;
     }
     char more[64] = "";
-    if (o->in_event && ec->event == (ec->kind != EC_VCPU ? 14 : trace_intel() ? 48 : EVT_SVM_NPF)) {
+    if (o->in_event && ec->event == (ec->kind != EC_VCPU ? 14 : sim_is_intel() ? EVT_VMX_EPT : EVT_SVM_NPF)) {
         bool mapped = trace_mapped(ec->kind == EC_VCPU ? &ec->pd->guest : &ec->pd->host, ec->fault_addr, &perm);
         snprintf(more, sizeof(more), mapped ? ": the page is mapped %s%s%s now" : ": the page is not mapped",
                  perm & PERM_MEM_R ? "r" : "-", perm & PERM_MEM_W ? "w" : "-", perm & PERM_MEM_X ? "x" : "-");

@@ -92,7 +92,7 @@ static void data_write(FILE *f, const struct trace_meta *m) {
     string_write(f, m->commit);
     fprintf(f, ",\"result\":");
     string_write(f, m->result);
-    fprintf(f, ",\"memory\":\"%s\"", sim_opt.store_buffers ? "store buffers" : "");
+    fprintf(f, ",\"machine\":\"%s\"", trace_machine());
     fprintf(f, ",\"good\":%d,\"failures\":%u,\"seed\":\"%lu\",\"cpus\":%u,\"hash\":\"%016lx\",\"cut\":%u,\"end\":%lu",
             m->good, m->failures, sim_opt.seed, sim_opt.cpus, sim_hash(), cut, tenths(sim_now));
     fprintf(f, ",\n\"texts\":[");

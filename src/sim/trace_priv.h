@@ -90,6 +90,7 @@ __attribute__((format(printf, 5, 6))) u32 trace_event_add(const struct cpu *c, e
                                                           const struct trace_obj *who, unsigned depth, const char *fmt,
                                                           ...);
 #define TRACE_EVENT(c, kind, who, ...) trace_event_add(c, kind, who, trace_depth(who), __VA_ARGS__)
+const char *trace_machine(void); /* what CPUs these are */
 u32 trace_arrow_add(enum trace_flow kind, u32 from, u32 to, unsigned to_cpu, unsigned d1, unsigned d2);
 
 /* trace_links.c: compares with what c's ECs looked like, and says what c did. */

@@ -273,7 +273,7 @@ function start() {
     $('name').textContent = D.name;
     $('result').textContent = D.result + (D.failures ? ', ' + D.failures + (D.failures > 1 ? ' failures' : ' failure') : '');
     $('result').classList.toggle('bad', !D.good);
-    const facts = [['seed', D.seed], ['CPUs', D.cpus + (D.memory ? ', ' + D.memory : '')], ['time', us(D.end) + ' µs'], ['events', E.length + (D.cut ? ' (the last ' + D.cut + ' are cut)' : '')], ['commit', D.commit || '–'], ['hash', D.hash]];
+    const facts = [['seed', D.seed], ['CPUs', D.cpus + ' (' + D.machine + ')'], ['time', us(D.end) + ' µs'], ['events', E.length + (D.cut ? ' (the last ' + D.cut + ' are cut)' : '')], ['commit', D.commit || '–'], ['hash', D.hash]];
     for (const [k, v] of facts) { const div = element('div'); div.append(element('dt', '', k), element('dd', '', v)); $('meta').append(div); }
     $('fail').hidden = !FAILURES.length;
     const look = () => { coloursRead(); hatching = hatch('rgba(16, 21, 28, .45)'); legendMake(); redraw(); };
