@@ -209,9 +209,9 @@ static const struct exit vmx_exits[] =
 
 const char *trace_vmexit(u64 code) {
     static char text[24];
-    if (trace_intel())
+    if (sim_is_intel())
         code &= 0xffff; /* the upper half says that the entry failed */
-    for (const struct exit *e = trace_intel() ? vmx_exits : svm_exits; e->name; e++)
+    for (const struct exit *e = sim_is_intel() ? vmx_exits : svm_exits; e->name; e++)
         if (e->code == code)
             return e->name;
     snprintf(text, sizeof(text), "%lx", code);

@@ -1,5 +1,4 @@
 /* The trace's records of kernel objects: numbers in the order of appearance, names, and quiet looks into the kernel's tables. */
-#include "arch/vcpu.h"
 #include "core/sc.h"
 #include "sim/trace_priv.h"
 #include <stdio.h>
@@ -122,16 +121,6 @@ bool trace_mapped(const struct ptab *t, u64 addr, unsigned *perm) {
     bool mapped = addr < ABI_USER_END && ptab_lookup(t, addr >> PAGE_SHIFT, &pfn, perm);
     quiet_end(q);
     return mapped;
-}
-
-bool trace_intel(void) {
-    static int known = -1;
-    if (known < 0) {
-        struct quiet q = quiet_begin();
-        known = (arch_vcpu_features() & HIP_VMX) != 0;
-        quiet_end(q);
-    }
-    return known;
 }
 
 const char *trace_label(const struct trace_obj *o) {

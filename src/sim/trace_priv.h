@@ -111,7 +111,6 @@ struct trace_obj *trace_sel(const struct ec *ec, u64 sel);
 void trace_name(struct trace_obj *o, const char *name);
 /* "EC 3 server", for one printf with at most 8 of them; "nothing" for NULL. */
 const char *trace_label(const struct trace_obj *o);
-bool trace_intel(void); /* vCPUs are VT-x's, not AMD-V's */
 bool trace_mapped(const struct ptab *t, u64 addr, unsigned *perm);
 
 /* trace_decode.c: into `to`, which has room for `size`. */
