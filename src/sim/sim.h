@@ -202,3 +202,5 @@ struct sim_guest_step {
     u32 b;
     u64 a;
 };
+/* A program that is not a constant: guests find it (they find constants, and nothing that could differ between equal runs). */
+void sim_guest_program(const struct sim_guest_step *steps, size_t count);

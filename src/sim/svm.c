@@ -13,7 +13,8 @@
 
 static struct {
     u64 first, end;
-} constants[4]; /* segments of this program that hold nothing else, guest programs among it */
+} programs[8]; /* what guests find: segments of this program that hold constants only, and what was announced */
+static unsigned program_count;
 
 #define EXIT_CPUID    0x72u
 #define EXIT_HLT      0x78u
@@ -147,26 +148,38 @@ static void guest_register(struct mach_cpu *m, struct vmcb *v, const struct sim_
 
 static u64 intercepted(u32 mask, unsigned bit, u64 code) { return mask >> bit & 1 ? code : EXIT_NONE; }
 
+static void program_add(u64 first, u64 size) {
+    assert(program_count < ARRAY_SIZE(programs));
+    programs[program_count].first = first;
+    programs[program_count++].end = first + size;
+}
+
 static int constants_find(struct dl_phdr_info *info, size_t size, void *context) {
     (void)size, (void)context;
-    for (unsigned i = 0, n = 0; i < info->dlpi_phnum && n < ARRAY_SIZE(constants); i++) {
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-        if (p->p_type != PT_LOAD || p->p_flags != PF_R)
-            continue;
-        constants[n].first = info->dlpi_addr + p->p_vaddr;
-        constants[n].end = constants[n].first + p->p_memsz;
-        n++;
+        if (p->p_type == PT_LOAD && p->p_flags == PF_R)
+            program_add(info->dlpi_addr + p->p_vaddr, p->p_memsz);
     }
     return 1; /* the program itself comes first, the others do not count */
 }
 
+void sim_guest_program(const struct sim_guest_step *steps, size_t count) {
+    for (unsigned i = 0; i < program_count; i++)
+        if (programs[i].first == (u64)steps)
+            return;
+    program_add((u64)steps, count * sizeof(*steps));
+}
+
 /* A lost guest may be anywhere, behind the end of its program for one. */
 __attribute__((no_sanitize("address", "undefined"))) bool sim_guest_fetch(u64 rip, struct sim_guest_step *s) {
+    static bool searched;
     bool there = false;
-    if (!constants[0].end)
+    if (!searched)
         dl_iterate_phdr(constants_find, NULL);
-    for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
-        there |= rip >= constants[i].first && rip < constants[i].end && constants[i].end - rip >= sizeof(*s);
+    searched = true;
+    for (unsigned i = 0; i < program_count; i++)
+        there |= rip >= programs[i].first && rip < programs[i].end && programs[i].end - rip >= sizeof(*s);
     if (!there)
         return false;
     const volatile u64 *words = (const u64 *)rip;

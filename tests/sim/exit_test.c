@@ -103,6 +103,7 @@ static bool by_kernel(unsigned code) { /* section 8: INTR, NMI; #DB #AC #MC, INV
             (code == 0x41 || code == 0x51 || code == 0x52 || code == 0x7a || code == 0x84 || code == 0x8d));
 }
 static void codes_run(unsigned cpu) {
+    sim_guest_program(codes, CODES + 1);
     for (unsigned i = 0; i < CODES; i++)
         codes[i] = (struct sim_guest_step){SIM_G_EXIT, 7, i == EXIT_HLT ? 0x77 : i};
     codes[CODES] = (struct sim_guest_step){SIM_G_HLT, 0, 0};
@@ -119,6 +120,7 @@ static void codes_run(unsigned cpu) {
 /* Codes outside of the table: the vCPU never runs again, the kernel goes on. */
 static struct sim_guest_step odd[2];
 static void odd_run(unsigned cpu, u64 code) {
+    sim_guest_program(odd, 2);
     odd[0] = (struct sim_guest_step){SIM_G_EXIT, 0, code};
     odd[1] = (struct sim_guest_step){SIM_G_HLT, 0, 0};
     script = odd;
@@ -131,6 +133,7 @@ static void odd_run(unsigned cpu, u64 code) {
 }
 /* Both forms of -1: invalid; the state counts as refused, though what we had was good. */
 static void minus_one_run(unsigned cpu, u64 code) {
+    sim_guest_program(odd, 2);
     odd[0] = (struct sim_guest_step){SIM_G_EXIT, 0, code};
     odd[1] = (struct sim_guest_step){SIM_G_HLT, 0, 0};
     script = odd;
@@ -387,6 +390,7 @@ static void hostile_root(u64 cpu) {
     unsigned c = (unsigned)cpu;
     prepare();
     startup_make(c);
+    sim_guest_program(flood, 8);
     for (unsigned i = 0; i < 7; i++)
         flood[i] = bad[sim_choose(SIM_WORKLOAD, 7)];
     flood[7] = (struct sim_guest_step){SIM_G_JUMP, 0, (u64)flood};

@@ -144,7 +144,7 @@ static void tour_root(u64 cpu) {
 }
 static void scripted_exits(void **s) {
     (void)s;
-    scenario(tour_root, 2, 40);
+    scenario_on(SIM_ANY, tour_root, 2, 40);
 }
 
 /* --- more guests on a CPU than address-space identifiers (8 in the model): each sees its own page only --- */
@@ -167,7 +167,7 @@ static void many_root(u64 cpu) {
 }
 static void more_guests_than_asids(void **s) {
     (void)s;
-    scenario(many_root, 2, 40);
+    scenario_on(SIM_ANY, many_root, 2, 40);
 }
 
 /* --- a page is taken from a running guest on another CPU --- */
@@ -198,7 +198,7 @@ static void take_root(u64 cpu) {
 }
 static void page_taken_from_running_guest(void **s) {
     (void)s;
-    scenario(take_root, 2, 60);
+    scenario_on(SIM_ANY, take_root, 2, 60);
 }
 static void missing_guest_flush_is_noticed(void **s) {
     (void)s;

@@ -147,6 +147,7 @@ static void guests_start(unsigned c) {
         const struct sim_guest_step p[8] = {
             {SIM_G_FPU, 1, 0},   {SIM_G_HLT, 0, 0},  {SIM_G_DR, 1, 0},  {SIM_G_HLT, 0, 0},
             {SIM_G_FPU, 0, own}, {SIM_G_DR, 0, own}, {SIM_G_ADD, 0, 1}, {SIM_G_JUMP, 0, (u64)programs[n]}};
+        sim_guest_program(programs[n], 8);
         for (unsigned i = 0; i < 8; i++)
             programs[n][i] = p[i];
         OK(nova_create_pt(base + EVT_VCPU_STARTUP, SEL_PD, vm_handler.ec, MTD_ACDB | MTD_BSD | MTD_RSP | MTD_R8_R15,

@@ -46,7 +46,7 @@ static void marks_root(u64 cpu) {
 }
 static void register_state_is_private(void **s) {
     (void)s;
-    scenario(marks_root, 2, 60);
+    scenario_on(SIM_ANY, marks_root, 2, 60);
 }
 
 /* --- a UTCB that held a secret comes back as zero; so does every page of kernel memory that a new object gets --- */
@@ -70,7 +70,7 @@ static void recycled_root(u64 cpu) {
 }
 static void recycled_memory_is_zero(void **s) {
     (void)s;
-    scenario(recycled_root, 2, 40);
+    scenario_on(SIM_ANY, recycled_root, 2, 40);
 }
 
 /* --- equal priorities share, a lower one starves, and the times add up --- */
@@ -107,7 +107,7 @@ static void share_root(u64 cpu) {
 }
 static void time_is_shared(void **s) {
     (void)s;
-    scenario(share_root, 2, 40);
+    scenario_on(SIM_ANY, share_root, 2, 40);
 }
 
 /* --- deadlines at the ends of the number range fire at once, or never --- */
@@ -129,7 +129,7 @@ static void extremes_root(u64 cpu) {
 }
 static void deadline_extremes(void **s) {
     (void)s;
-    scenario(extremes_root, 2, 20);
+    scenario_on(SIM_ANY, extremes_root, 2, 20);
 }
 
 int main(void) {
