@@ -249,8 +249,18 @@ static u64 used(sel_t pd) {
     CHECK_EQ(nova_extension(EXT_KMEM_USAGE, pd, 0, out), NOVA_SUCCESS);
     return out[0];
 }
+/* Until what died before has been given back. */
+static void used_settles(void) {
+    u64 last = used(SEL_PD);
+    for (unsigned i = 0, same = 0; i < 1000 && same < 20; i++, pause_us(1000)) {
+        u64 now = used(SEL_PD);
+        same = now == last ? same + 1 : 0;
+        last = now;
+    }
+}
 static void account_charges(void) {
     sel_t pd = sel_new(), s = sels_new(3);
+    used_settles();
     CHECK_EQ(nova_create_pd(pd, SEL_PD, 0), NOVA_SUCCESS);
     thread_local(&thread, SEL_PD, 0);
     thread_global(&other, SEL_PD, 0, abi_exit_ip(), 0);
