@@ -4,7 +4,6 @@
 #include <string.h>
 #include "sim/internal.h"
 
-#define CODE_VADDR 0x00400000ul /* not the page of `entry`: page tables, and so traces, would depend on the linker */
 #define DATA_VADDR 0x10000000ul
 
 u64 sim_image_make(void *to, u64 entry) {
@@ -31,7 +30,7 @@ u64 sim_image_make(void *to, u64 entry) {
                  {.p_type = PT_LOAD,
                   .p_flags = PF_R | PF_X,
                   .p_offset = PAGE_SIZE,
-                  .p_vaddr = CODE_VADDR,
+                  .p_vaddr = SIM_ROOT_VADDR,
                   .p_filesz = PAGE_SIZE,
                   .p_memsz = PAGE_SIZE,
                   .p_align = PAGE_SIZE},

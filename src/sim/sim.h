@@ -26,6 +26,8 @@ enum sim_sched {
 #define SIM_CHECK_END   (~0u)     /* all invariants at the end only: for measuring and for long searches */
 #define SIM_CHECK_CALLS (~0u - 1) /* after every call those of what it touched, all at every 64th */
 enum sim_vendor { SIM_AMD, SIM_INTEL, SIM_ANY /* by seed */ };
+/* Where the code of root's image lies: not the page of its entry, or page tables, and so traces, would depend on the linker. */
+#define SIM_ROOT_VADDR 0x400000ul
 struct sim_options {
     unsigned cpus; /* 1..64; 0: 4 */
     u64 seed;

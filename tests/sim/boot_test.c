@@ -54,7 +54,7 @@ static void image_root(u64 cpu) {
     sim_expect(page_is(0x1000, text) && sim_mem_probe(0x1000, true) && sim_mem_exec(0x1000));
     sim_expect(page_is(0x10000000, text) && sim_mem_probe(0x10000000, true) && !sim_mem_exec(0x10000000));
     sim_expect(page_is(0x10001000, zero) && sim_mem_probe(0x10001000, true));
-    sim_expect(sim_mem_exec((u64)image_root) && !sim_mem_probe((u64)image_root, true));
+    sim_expect(sim_mem_exec(SIM_ROOT_VADDR) && !sim_mem_probe(SIM_ROOT_VADDR, true));
     sim_expect(!sim_mem_probe(0, false) && !sim_mem_probe(0x2000, false) && !sim_mem_probe(0x10002000, false));
     sim_done();
 }
