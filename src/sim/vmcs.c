@@ -16,7 +16,8 @@
 #define CR4_PCIDE      (1ul << 17)
 #define EFER_SUPPORTED (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
 #define RFLAGS_VM      (1ul << 17)
-#define CPU2_PAGING    (CPU2_EPT | CPU2_UNRESTRICTED)
+#define CPU2_APIC      (1ul << 0)
+#define CPU2_PML       (1ul << 17)
 
 struct sim_vmx_counts sim_vmx_counts;
 const char *sim_vmcs_why = "";
@@ -33,8 +34,8 @@ const char *sim_vmcs_why = "";
 static const struct {
     u16 first, count;
 } runs[] = {
-    {0x0000, 1},  {0x0800, 8}, {0x0c00, 7},                             /* 16 bits: control, guest, host */
-    {0x2000, 7},  {0x2010, 2}, {0x201a, 1},  {0x2400, 1},  {0x2800, 4}, /* 64 bits: control, read-only, guest */
+    {0x0000, 1},  {0x0800, 8}, {0x0812, 1},  {0x0c00, 7},               /* 16 bits: control, guest, host */
+    {0x2000, 8},  {0x2010, 3}, {0x201a, 1},  {0x2400, 1},  {0x2800, 4}, /* 64 bits: control, read-only, guest */
     {0x280a, 4},  {0x2c00, 2},                                          /* guest PDPTEs, host */
     {0x4000, 16}, {0x4400, 8}, {0x4800, 22}, {0x4c00, 1},               /* 32 bits */
     {0x6000, 8},  {0x6400, 6}, {0x6800, 20}, {0x6c00, 12},              /* natural */
@@ -80,7 +81,8 @@ void sim_vmcs_put(struct sim_vmcs *v, u32 encoding, u64 value) {
 /* Appendix A. Bits that must be 1 in the low half, that may be 1 in the high half. */
 static const u64 ctrl_pin = 0x16ul | (0x16ul | 1 << 0 | 1 << 3 | 1 << 5) << 32;
 static const u64 ctrl_cpu = 0x04006172ul | (0x04006172ul | 0xfbf99e8c) << 32; /* all but tertiary controls */
-static const u64 ctrl_cpu2 = (1ul << 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 12) << 32;
+static const u64 ctrl_cpu2 = (1ul << 0 | 1ul << 17 | 1ul << 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 12)
+                             << 32;
 static const u64 ctrl_exit = 0x36dfbul | (0x36dfbul | 1 << 2 | 1 << 9 | 1 << 15 | 0xf << 18) << 32;
 static const u64 ctrl_entry = 0x11fbul | (0x11fbul | 1 << 2 | 1 << 9 | 3 << 14) << 32;
 
@@ -172,6 +174,8 @@ bool sim_vmcs_controls_valid(const struct sim_vmcs *v) {
     NEED(!(cpu2 & CPU2_EPT) || ((eptp & 7) == 6 || (eptp & 7) == 0));
     NEED(!(cpu2 & CPU2_EPT) || ((eptp >> 3 & 7) == 3 && !(eptp >> 6 & 0x3f) && !(eptp & BEYOND)));
     NEED(!(cpu2 & CPU2_UNRESTRICTED) || cpu2 & CPU2_EPT);
+    NEED(!(cpu2 & CPU2_APIC) || aligned(F(0x2014), PAGE_SIZE)); /* APIC-access address; page-modification log */
+    NEED(!(cpu2 & CPU2_PML) || (cpu2 & CPU2_EPT && aligned(F(0x200e), PAGE_SIZE)));
     NEED(ctrl_valid(F(CTRL_EXIT), ctrl_exit));
     NEED(list_valid(F(EXIT_STORE_COUNT), F(EXIT_MSR_STORE)));
     NEED(list_valid(F(EXIT_LOAD_COUNT), F(EXIT_MSR_LOAD)));

@@ -406,6 +406,7 @@ static u32 guest_interrupted(struct mach_cpu *m, struct sim_vmcs *v) {
 
 static u32 guest_run(struct mach_cpu *m, struct sim_vmcs *v, struct uregs *r) {
     u64 event = sim_vmcs_get(v, ENTRY_EVENT);
+    assert(!(sim_vmcs_get(v, CTRL_CPU2) & (1ul << 0 | 1ul << 17))); /* would write where their address fields say */
     assert(sim_vmcs_get(v, ACTIVITY) <= ACTIVITY_HLT); /* the others never let an interrupt in: the CPU is lost */
     sim_vmcs_put(v, VECTORING_EVENT, 0);
     sim_vmcs_put(v, EXIT_EVENT, 0);

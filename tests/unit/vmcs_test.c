@@ -110,7 +110,7 @@ static void regions_are_checked(void **state) {
 
 static void fields_that_are_not_there_fail(void **state) {
     (void)state;
-    static const u32 none[] = {0x2,    0x810,  0xc0e,  0x2014, 0x2402, 0x2808, 0x2c04,
+    static const u32 none[] = {0x2,    0x810,  0xc0e,  0x2016, 0x2402, 0x2808, 0x2c04,
                                0x4020, 0x4410, 0x482c, 0x6c18, 0x8000, 0x1000};
     for (unsigned i = 0; i < ARRAY_SIZE(none); i++) {
         (void)vmread(none[i]);
@@ -164,7 +164,8 @@ static void controls_and_host_state_are_checked(void **state) {
         {CTRL_PIN, 0x3f & ~0x8, 7},             /* virtual NMIs without NMI exits */
         {CTRL_CPU, 0x04006172 | 0x92600088, 0}, /* NMI window with virtual NMIs */
         {CTRL_CPU, 0x04006172 | 1ul << 17, 7},  /* tertiary */
-        {CTRL_CPU2, 0xa2 | 1, 7},               /* virtualize APIC accesses */
+        {CTRL_CPU2, 0xa2 | 1 << 8, 7},          /* APIC-register virtualization */
+        {CTRL_CPU2, 0xa0 | 1 << 17, 7},         /* page-modification log without EPT */
         {CTRL_CPU2, 0xa0, 7},                   /* unrestricted without EPT */
         {CTRL_CPU2, 0x20, 8 + 25},              /* restricted: real mode is no state */
         {VMCS_VPID, 0, 7},
