@@ -26,6 +26,18 @@ static struct {
 #define GET(field)        sim_vmcs_get(rec.v, field)
 #define PUT(field, value) sim_vmcs_put(rec.v, field, value)
 
+static struct {
+    u32 msr;
+    u64 bits;
+} deny; /* this capability is missing */
+static unsigned mcg_writes;
+static u64 real_rdmsr(u32 msr) { return rdmsr(msr); }
+static u64 test_rdmsr(u32 msr) { return real_rdmsr(msr) & ~(deny.msr == msr ? deny.bits : 0); }
+static void real_wrmsr(u32 msr, u64 v) { wrmsr(msr, v); }
+static void test_wrmsr(u32 msr, u64 v) {
+    mcg_writes += msr == 0x17a && v == 0;
+    real_wrmsr(msr, v);
+}
 static unsigned real_world_switch(struct uregs *regs, bool launched) { return vmx_world_switch(regs, launched); }
 static unsigned test_world_switch(struct uregs *regs, bool launched) {
     struct mach_cpu *m = &sim_cpus[0].mach;
@@ -69,6 +81,8 @@ static void test_kill(struct cpu *c, struct ec *ec, const char *why) {
 static void test_klog(const char *fmt, ...) { (void)fmt; }
 
 #define vmx_world_switch     test_world_switch
+#define rdmsr                test_rdmsr
+#define wrmsr                test_wrmsr
 #define arch_preempt_pending test_preempt
 #define core_resume          test_resume
 #define core_vmexit          test_vmexit
@@ -152,6 +166,8 @@ static int setup(void **state) {
     (void)state;
     struct cpu *c = &sim_cpus[0];
     memset(&rec, 0, sizeof(rec));
+    memset(&deny, 0, sizeof(deny));
+    mcg_writes = 0;
     memset(&guest_pd, 0, sizeof(guest_pd));
     memset(vmx_cpus, 0, sizeof(vmx_cpus));
     c->mach = (struct mach_cpu){.deadline = ~0ul, .xcr0 = 7, .efer = 0xd01, .cr4 = SIM_CR4, .vmcs = ~0ul, .gif = true};
@@ -200,6 +216,43 @@ static void reason_when_something_is_missing(void **state) {
     assert_null(vendor_choose());
     struct ec ec = {.pd = &guest_pd, .cpu = 1}; /* a CPU that was not initialised */
     assert_int_equal(arch_vcpu_init(&ec), NOVA_BAD_FTR);
+    assert_int_equal(vmx.vpid_count, 1 << 16);
+    static const struct {
+        u32 msr;
+        u64 bits;
+        const char *says;
+    } rows[] = {
+        {0x480, 1ul << 55, "too old"},    {0x48e, 1ul << 63, "too old"},      {0x48b, 1ul << 33, "EPT"},
+        {0x48b, 1ul << 37, "VPID"},       {0x48b, 1ul << 39, "unrestricted"}, {0x48c, 1ul << 6, "EPT lacks"},
+        {0x48c, 1ul << 14, "EPT lacks"},  {0x48c, 1ul << 16, "EPT lacks"},    {0x48c, 1ul << 20, "EPT lacks"},
+        {0x48c, 1ul << 25, "EPT lacks"},  {0x48c, 1ul << 32, "EPT lacks"},    {0x48c, 1ul << 41, "EPT lacks"},
+        {0x48c, 1ul << 42, "EPT lacks"},  {0x48d, 1ul << 32, "VT-x lacks"},   {0x48d, 1ul << 35, "VT-x lacks"},
+        {0x48d, 1ul << 37, "VT-x lacks"}, {0x48e, 1ul << 53, "VT-x lacks"},   {0x48e, 1ul << 57, "VT-x lacks"},
+        {0x48e, 1ul << 60, "VT-x lacks"}, {0x48f, 1ul << 50, "VT-x lacks"},   {0x48f, 1ul << 53, "VT-x lacks"},
+        {0x490, 1ul << 46, "VT-x lacks"}, {0x490, 1ul << 47, "VT-x lacks"},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        deny.msr = rows[i].msr, deny.bits = rows[i].bits;
+        const char *why = vendor_choose();
+        assert_int_equal(arch_vcpu_features(), 0);
+        assert_non_null(why);
+        assert_non_null(strstr(why, rows[i].says));
+    }
+    deny.bits = 0;
+    assert_null(vendor_choose());
+}
+
+static void memory_runs_out(void **state) {
+    (void)state;
+    struct ec ec = {.pd = &guest_pd};
+    u64 used = guest_pd.account.used;
+    for (u64 n = 1; n <= 2; n++) {
+        guest_pd.account.limit = used + (n == 1 ? 1 : sizeof(struct vcpu) + PAGE_SIZE);
+        assert_int_equal(arch_vcpu_init(&ec), NOVA_BAD_MEM);
+        assert_int_equal(guest_pd.account.used, used);
+        assert_null(ec.vcpu);
+    }
+    guest_pd.account.limit = 0;
 }
 
 /* --- controls --- */
@@ -300,7 +353,21 @@ static void get_reads_and_touches_only_what_the_mtd_names(void **state) {
         assert_int_equal(sim_vmx_counts.reads - before, reads[n]);
         assert_int_equal(utcb.items, 0xeeeeeeeeeeeeeeee);
     }
+    assert_int_equal(state_take(MTD_QUAL, EV_CPUID)->qual[1], 0);
+    before = sim_vmx_counts.writes;
+    assert_int_equal(run(), EV_CPUID);
+    assert_int_equal(sim_vmx_counts.writes, before); /* an entry with nothing new */
+    state_take(ALL_MTD, EV_CPUID);
+    for (unsigned n = 0; n < 32; n++) {
+        static const u8 writes[32] = {0, 0, 1, 1, 1, 8, 8, 8, 4, 4, 2, 2, 7, 1, 3,
+                                      0, 0, 0, 2, 1, 2, 4, 0, 0, 1, 0, 0, 1, 4};
+        before = sim_vmx_counts.writes;
+        state_put(1u << n);
+        assert_int_equal(sim_vmx_counts.writes - before, writes[n]);
+    }
     static const struct sim_guest_step fault[] = {{SIM_G_READ, 0, GPA}};
+    utcb.state.ctrl[0] = utcb.state.ctrl[1] = 0;
+    state_put(MTD_CTRL);
     run_script(fault);
     before = sim_vmx_counts.reads;
     assert_int_equal(run(), EVT_VMX_EPT);
@@ -684,6 +751,10 @@ static void xsetbv_switches_xcr0(void **state) {
     assert_int_equal(run_script(good), -1);
     assert_int_equal(run(), EV_HLT);
     assert_int_equal(rec.xcr0, 3);
+    state_take(MTD_CR, EV_HLT)->cr8 = 9;
+    state_put(MTD_CR);
+    assert_int_equal(state_take(MTD_CR | MTD_TPR, EV_HLT)->cr8, 9);
+    assert_int_equal(utcb.state.tpr, 0x90);
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         assert_int_equal(run_script(bad[i]), -1);
         vcpu_ec.regs.rdx = (u64)handler;
@@ -720,6 +791,53 @@ static void iret_that_faulted_blocks_nmis_again(void **state) {
     rec.reason = 0, made_up[0] = VMX_EVENT(17, 3, 0) | 1 << 12, made_up[1] = 0;
     assert_int_equal(run(), -1);
     assert_int_equal(GET(INTERRUPTIBILITY), 8);
+    state_put(MTD_STA);
+    made_up[0] = VMX_EVENT(17, 3, 0);
+    assert_int_equal(run(), -1);
+    assert_int_equal(GET(INTERRUPTIBILITY), 0);
+}
+
+static void guest_alignment_fault(struct sim_vmcs *v, struct uregs *r) {
+    (void)r;
+    sim_vmcs_put(v, EXIT_EVENT, VMX_EVENT(17, 3, VMX_EVENT_ERROR));
+    sim_vmcs_put(v, EXIT_EVENT_ERROR, 0x55);
+}
+static void reflected_error_code_arrives(void **state) {
+    (void)state;
+    utcb.state.cr0 = 0x11;
+    state_put(MTD_CR);
+    rec.guest = guest_alignment_fault;
+    rec.reason = 0;
+    assert_int_equal(run(), -1);
+    assert_int_equal(mcg_writes, 0);
+    rec.guest = guest_nothing;
+    rec.reason = EV_CPUID;
+    assert_int_equal(run(), EV_CPUID);
+    assert_int_equal(GET(ENTRY_EVENT_ERROR), 0x55);
+    assert_int_equal(run_script(raise_mc), -1);
+    assert_int_equal(mcg_writes, 1);
+}
+
+static u64 cr_value;
+static void guest_moves_to_cr0(struct sim_vmcs *v, struct uregs *r) {
+    unsigned n = (unsigned)made_up[2];
+    u64 *gpr[16] = {&r->rax, &r->rcx, &r->rdx, &r->rbx, NULL,    &r->rbp, &r->rsi, &r->rdi,
+                    &r->r8,  &r->r9,  &r->r10, &r->r11, &r->r12, &r->r13, &r->r14, &r->r15};
+    for (unsigned i = 0; i < 16; i++)
+        if (i != 4)
+            *gpr[i] = i == n ? cr_value : ~cr_value;
+    sim_vmcs_put(v, GUEST_RSP, n == 4 ? cr_value : ~cr_value);
+    sim_vmcs_put(v, EXIT_QUALIFICATION, n << 8);
+}
+static void every_register_can_be_moved_to_cr0(void **state) {
+    (void)state;
+    rec.guest = guest_moves_to_cr0;
+    rec.reason = 28;
+    for (made_up[2] = 0; made_up[2] < 16; made_up[2]++) {
+        cr_value = made_up[2] & 1 ? 0x11 : 0x31; /* NE */
+        assert_int_equal(run(), -1);
+        assert_int_equal(GET(CR0_SHADOW) & 0x20, cr_value & 0x20);
+    }
 }
 
 static void exit_reasons_become_events(void **state) {
@@ -746,6 +864,12 @@ static void port_exit_and_length(void **state) {
     assert_int_equal(s->inst_len, STEP);
     assert_int_equal(arch_guest_ports(&guest_pd, 0x3f8, 8, true), NOVA_SUCCESS);
     assert_int_equal(run_script(io), EV_HLT);
+    static const u16 closed[] = {0, 0x3f7, 0x400, 0x7fff, 0x8000, 0xffff};
+    for (unsigned i = 0; i < ARRAY_SIZE(closed); i++) { /* with a map of one's own, and with everybody's */
+        const u8 *maps[] = {guest_pd.guest_pio_bitmap, vmx.iopm_all};
+        for (unsigned k = 0; k < 2; k++)
+            assert_true(maps[k][closed[i] / 8] >> closed[i] % 8 & 1);
+    }
     static const struct sim_guest_step high[] = {{SIM_G_IO, 1, 0xfff8}, {SIM_G_HLT, 0, 0}};
     assert_int_equal(run_script(high), 30);
     assert_int_equal(arch_guest_ports(&guest_pd, 0xfff8, 8, true), NOVA_SUCCESS);
@@ -939,6 +1063,7 @@ static void unusable_vmcs_ends_the_vcpu_only(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         T(reason_when_something_is_missing),
+        T(memory_runs_out),
         T(controls_forced_stay_and_dangerous_never_come),
         T(msr_bitmap_passes_only_what_is_switched),
         T(set_get_round_trip),
@@ -957,6 +1082,8 @@ int main(void) {
         T(xsetbv_switches_xcr0),
         T(host_nmi_goes_to_the_host),
         T(iret_that_faulted_blocks_nmis_again),
+        T(reflected_error_code_arrives),
+        T(every_register_can_be_moved_to_cr0),
         T(exit_reasons_become_events),
         T(port_exit_and_length),
         T(hazard_stops_the_entry),
