@@ -217,8 +217,50 @@ static void helping_event(void) {
     CHECK_EQ(steps, 4);
 }
 
+/* The portal that a helper waits for goes: its call ends with BAD_CAP, and when the server is busy again it does not wait for that. */
+static sel_t second;
+ENTRY(waits_once) {
+    (void)rdi;
+    wake_up(done);
+    wait_for(gate[0]);
+}
+ENTRY(helps_in_vain) {
+    (void)rdi;
+    status[1] = nova_call(second);
+    pause_us(20000); /* scheduled anew: it is this that has to run, not the server */
+    wake_up(gate_m);
+}
+ENTRY(calls_twice) {
+    (void)rdi;
+    status[0] = nova_call(pt[0]);
+    pause_us(1000);
+    status[2] = nova_call(pt[0]);
+    wake_up(gate_h);
+}
+static void helping_portal_gone(void) {
+    portals(1, IP(waits_once));
+    gate_m = sm_new(0), gate_h = sm_new(0), status[0] = status[1] = status[2] = 99;
+    second = portal_new(&server[0], 0, IP(waits_once));
+    thread_start(&client[0], 0, PRIO_MAIN - 1, IP(calls_twice), 0);
+    wait_for(done);
+    thread_start(&client[1], 0, PRIO_MAIN - 1, IP(helps_in_vain), 1);
+    pause_us(500);
+    CHECK_EQ(nova_revoke(crd_obj(second, 0, 0x1f), true), NOVA_SUCCESS);
+    wake_up(gate[0]);
+    wait_for(done); /* the second call is in the server */
+    CHECK_EQ(nova_sm_down(gate_m, false, clock_after_us(WAIT_US / 8)), NOVA_SUCCESS);
+    CHECK_EQ(status[0], NOVA_SUCCESS);
+    CHECK_EQ(status[1], NOVA_BAD_CAP);
+    CHECK_EQ(status[2], 99);
+    wake_up(gate[0]);
+    wait_for(gate_h);
+    CHECK_EQ(status[2], NOVA_SUCCESS);
+}
+
 const struct abi_case help_cases[] = {
-    CASE(helping_depth_3),    CASE(helping_blocked), CASE(helping_loop_nested),
-    CASE(helping_loop_2),     CASE(helping_loop_3),  CASE(helping_loop_8),
-    CASE(helping_contention), CASE(helping_event),   {0},
+    CASE(helping_portal_gone), CASE(helping_depth_3),
+    CASE(helping_blocked),     CASE(helping_loop_nested),
+    CASE(helping_loop_2),      CASE(helping_loop_3),
+    CASE(helping_loop_8),      CASE(helping_contention),
+    CASE(helping_event),       {0},
 };

@@ -87,12 +87,19 @@ static void handler(u64 rdi) { /* busy for long with somebody's fault */
 }
 static const struct sim_guest_step guest[] = {{SIM_G_READ, 0, 0x5000}, {SIM_G_SPIN, 0, 0}};
 static struct thread vm_handler[CPUS];
+static unsigned nested_fault(void) { return sim_is_intel() ? EVT_VMX_EPT : EVT_SVM_NPF; }
 static void on_vm(u64 pid) {
     struct abi_utcb *u = utcb_at(vm_handler[pid >> 8].utcb);
     struct abi_state *st = &u->state;
     if ((pid & 0xff) == EVT_VCPU_STARTUP) {
-        *st = (struct abi_state){.rip = (u64)guest, .rflags = 2, .cr0 = 0x10, .dr7 = 0x400, .ctrl = {0, 1}};
-        st->mtd = MTD_RIP | MTD_RFLAGS | MTD_CR | MTD_DR | MTD_CTRL | MTD_EFER;
+        *st = (struct abi_state){.rip = (u64)guest,
+                                 .rflags = 2,
+                                 .cr0 = 0x10,
+                                 .dr7 = 0x400,
+                                 .cs = {0, 0x93, 0xffff, 0},
+                                 .ss = {0, 0x93, 0xffff, 0},
+                                 .ctrl = {0, !sim_is_intel()}};
+        st->mtd = MTD_RIP | MTD_RFLAGS | MTD_CR | MTD_DR | MTD_CTRL | MTD_EFER | MTD_CS_SS;
     } else {
         st->mtd = 0;
         u->w[UTCB_WORDS - 2] = crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7);
@@ -131,8 +138,8 @@ static void world_make(unsigned c) {
     OK(nova_pt_ctrl(sel(c, PT_1), c));
     OK(nova_create_pt(vm + EVT_VCPU_STARTUP, SEL_PD, vm_handler[c].ec, 0, PORTAL(on_vm)));
     OK(nova_pt_ctrl(vm + EVT_VCPU_STARTUP, c << 8 | EVT_VCPU_STARTUP));
-    OK(nova_create_pt(vm + EVT_SVM_NPF, SEL_PD, vm_handler[c].ec, 0, PORTAL(on_vm)));
-    OK(nova_pt_ctrl(vm + EVT_SVM_NPF, c << 8 | EVT_SVM_NPF));
+    OK(nova_create_pt(vm + nested_fault(), SEL_PD, vm_handler[c].ec, 0, PORTAL(on_vm)));
+    OK(nova_pt_ctrl(vm + nested_fault(), c << 8 | nested_fault()));
     OK(nova_create_pd(sel(c, PD_Z), SEL_PD, crd_obj(vm, 8, 0x1f)));
     OK(nova_create_ec(sel(c, EC_GUEST), sel(c, PD_Z), 0, c, 0, 0, true));
     OK(nova_create_sc(sel(c, SC_GUEST), SEL_PD, sel(c, EC_GUEST), QPD_MAKE(10, 500)));

@@ -95,7 +95,13 @@ static const struct ec *ec_at(sel_t sel) {
 
 /* --- exit codes --- */
 #define CODES 0xa0
-static struct sim_guest_step codes[CODES + 1];
+#define LEAVE(code)                                                                                                    \
+    { SIM_G_EXIT, 7, (code) == EXIT_HLT ? 0x77 : (code) } /* HLT ends it */
+#define LEAVE8(c)                                                                                                      \
+    LEAVE(c), LEAVE(c + 1), LEAVE(c + 2), LEAVE(c + 3), LEAVE(c + 4), LEAVE(c + 5), LEAVE(c + 6), LEAVE(c + 7)
+#define LEAVE32(c) LEAVE8(c), LEAVE8(c + 8), LEAVE8(c + 16), LEAVE8(c + 24)
+static const struct sim_guest_step codes[CODES + 1] = {LEAVE32(0),    LEAVE32(0x20), LEAVE32(0x40),
+                                                       LEAVE32(0x60), LEAVE32(0x80), {SIM_G_HLT, 0, 0}};
 static const struct sim_guest_step count_and_return[] = {{SIM_G_ADD, 0, 1}, {SIM_G_IRET, 0, 0}};
 static bool by_kernel(unsigned code) { /* section 8: INTR, NMI; #DB #AC #MC, INVLPGA, STGI, XSETBV unless asked for */
     return code == 0x60 || code == 0x61 ||
@@ -103,10 +109,6 @@ static bool by_kernel(unsigned code) { /* section 8: INTR, NMI; #DB #AC #MC, INV
             (code == 0x41 || code == 0x51 || code == 0x52 || code == 0x7a || code == 0x84 || code == 0x8d));
 }
 static void codes_run(unsigned cpu) {
-    sim_guest_program(codes, CODES + 1);
-    for (unsigned i = 0; i < CODES; i++)
-        codes[i] = (struct sim_guest_step){SIM_G_EXIT, 7, i == EXIT_HLT ? 0x77 : i};
-    codes[CODES] = (struct sim_guest_step){SIM_G_HLT, 0, 0};
     script = codes, vectors = count_and_return;
     vm_make(cpu);
     vm_start();
@@ -118,12 +120,16 @@ static void codes_run(unsigned cpu) {
     vm_end();
 }
 /* Codes outside of the table: the vCPU never runs again, the kernel goes on. */
-static struct sim_guest_step odd[2];
-static void odd_run(unsigned cpu, u64 code) {
-    sim_guest_program(odd, 2);
-    odd[0] = (struct sim_guest_step){SIM_G_EXIT, 0, code};
-    odd[1] = (struct sim_guest_step){SIM_G_HLT, 0, 0};
-    script = odd;
+#define ODD(code)                                                                                                      \
+    {                                                                                                                  \
+        {SIM_G_EXIT, 0, code}, { SIM_G_HLT, 0, 0 }                                                                     \
+    }
+static const struct sim_guest_step outside[][2] = {ODD(0xa0),   ODD(0xa5),      ODD(0xff),  ODD(0x100),
+                                                   ODD(0x3ff),  ODD(0x401),     ODD(0x402), ODD(0x403),
+                                                   ODD(0xffff), ODD(1ul << 32), ODD(~2ul),  ODD(1ul << 63)};
+static const struct sim_guest_step minus_one[][2] = {ODD(~0ul), ODD(0xffffffff)};
+static void odd_run(unsigned cpu, const struct sim_guest_step *program) {
+    script = program;
     vm_make(cpu);
     vm_start();
     sim_expect_eq(nova_sm_down(done, false, sim_clock() + 100000), NOVA_TIMEOUT);
@@ -132,11 +138,8 @@ static void odd_run(unsigned cpu, u64 code) {
     vm_end();
 }
 /* Both forms of -1: invalid; the state counts as refused, though what we had was good. */
-static void minus_one_run(unsigned cpu, u64 code) {
-    sim_guest_program(odd, 2);
-    odd[0] = (struct sim_guest_step){SIM_G_EXIT, 0, code};
-    odd[1] = (struct sim_guest_step){SIM_G_HLT, 0, 0};
-    script = odd;
+static void minus_one_run(unsigned cpu, const struct sim_guest_step *program) {
+    script = program;
     vm_make(cpu);
     vm_start();
     for (unsigned i = 0; i < 1000 && !seen[EVT_SVM_INVALID]; i++)
@@ -145,8 +148,6 @@ static void minus_one_run(unsigned cpu, u64 code) {
     vm_end();
 }
 static void codes_root(u64 cpu) {
-    static const u64 outside[] = {0xa0,  0xa5,  0xff,   0x100,     0x3ff, 0x401,
-                                  0x402, 0x403, 0xffff, 1ul << 32, ~2ul,  1ul << 63};
     unsigned c = (unsigned)cpu;
     prepare();
     exc_intercepts = ctrl[0] = ctrl[1] = 0;
@@ -156,12 +157,12 @@ static void codes_root(u64 cpu) {
     codes_run(c);
     exc_intercepts = ctrl[0] = ctrl[1] = 0;
     odd_run(c, outside[sim_choose(SIM_WORKLOAD, ARRAY_SIZE(outside))]);
-    minus_one_run(c, sim_choose(SIM_WORKLOAD, 2) ? ~0ul : 0xffffffff);
+    minus_one_run(c, minus_one[sim_choose(SIM_WORKLOAD, 2)]);
     sim_done();
 }
 static void every_exit_code(void **s) {
     (void)s;
-    scenario(codes_root, 2, 24);
+    scenario_on(SIM_AMD, codes_root, 2, 24);
 }
 
 /* --- states that the hardware refuses --- */
@@ -214,7 +215,7 @@ static void invalid_root(u64 cpu) {
 }
 static void every_invalid_state(void **s) {
     (void)s;
-    scenario(invalid_root, 2, 6);
+    scenario_on(SIM_AMD, invalid_root, 2, 6);
 }
 
 /* --- injections: types 0, 2, 3, 4 of every vector that has a meaning; 5 and 6 are exceptions on this hardware --- */
@@ -244,7 +245,7 @@ static void injection_root(u64 cpu) {
 }
 static void every_injection(void **s) {
     (void)s;
-    scenario(injection_root, 2, 6);
+    scenario_on(SIM_AMD, injection_root, 2, 6);
 }
 
 /* --- the window of a nested fault's reply lies around the guest-physical page --- */
@@ -282,7 +283,7 @@ static void window_root(u64 cpu) {
 }
 static void nested_fault_window(void **s) {
     (void)s;
-    scenario(window_root, 2, 12);
+    scenario_on(SIM_AMD, window_root, 2, 12);
 }
 
 /* --- G and D: guest page table, guest port map, DMA table follow delegation and revocation --- */
@@ -312,7 +313,7 @@ static void tables_root(u64 cpu) {
 }
 static void dma_table_follows(void **s) {
     (void)s;
-    scenario(tables_root, 1, 1);
+    scenario_on(SIM_AMD, tables_root, 1, 1);
 }
 
 /* A port with G does not leave; without G, or taken away, it does. */
@@ -365,12 +366,21 @@ static void ports_root(u64 cpu) {
 }
 static void guest_memory_and_ports_by_g(void **s) {
     (void)s;
-    scenario(ports_root, 2, 8);
+    scenario_on(SIM_AMD, ports_root, 2, 8);
 }
 
 /* --- a hostile guest: exits, faults, exceptions that never end, caches off; a more important thread is never late --- */
 #define LATE_MAX 1000 /* ticks: 100 us of virtual time; 470 were seen */
-static struct sim_guest_step flood[8];
+#define BAD_CPUID                                                                                                      \
+    { SIM_G_CPUID, 0, 0 }
+#define BAD(code)                                                                                                      \
+    { SIM_G_EXIT, 0, code }
+static const struct sim_guest_step flood[4][6] = {
+    {BAD_CPUID, {SIM_G_IO, 0, 0x80}, {SIM_G_RDMSR, 0, 0x10}, BAD(0x41), BAD(0x84), {SIM_G_JUMP, 0, (u64)flood[0]}},
+    {BAD(0x41), BAD(0x41), BAD(0x52), BAD(0x8d), BAD(0x51), {SIM_G_JUMP, 0, (u64)flood[1]}},
+    {BAD_CPUID, BAD_CPUID, BAD_CPUID, BAD_CPUID, BAD_CPUID, {SIM_G_JUMP, 0, (u64)flood[2]}},
+    {BAD(0x8d), BAD_CPUID, BAD(0x7a), {SIM_G_IO, 1, 0x80}, BAD(0x60), {SIM_G_JUMP, 0, (u64)flood[3]}},
+};
 static const struct sim_guest_step again[] = {{SIM_G_EXIT, 0, 0x41}, {SIM_G_JUMP, 0, (u64)again}};
 static void caches_off(struct abi_state *st) { st->cr0 |= 1ul << 30; }
 static u64 late;
@@ -384,17 +394,10 @@ static void punctual(u64 rdi) {
     up(done);
 }
 static void hostile_root(u64 cpu) {
-    static const struct sim_guest_step bad[] = {{SIM_G_CPUID, 0, 0},   {SIM_G_IO, 0, 0x80},   {SIM_G_RDMSR, 0, 0x10},
-                                                {SIM_G_EXIT, 0, 0x41}, {SIM_G_EXIT, 0, 0x84}, {SIM_G_EXIT, 0, 0x52},
-                                                {SIM_G_EXIT, 0, 0x8d}};
     unsigned c = (unsigned)cpu;
     prepare();
     startup_make(c);
-    sim_guest_program(flood, 8);
-    for (unsigned i = 0; i < 7; i++)
-        flood[i] = bad[sim_choose(SIM_WORKLOAD, 7)];
-    flood[7] = (struct sim_guest_step){SIM_G_JUMP, 0, (u64)flood};
-    script = flood, vectors = sim_choose(SIM_WORKLOAD, 2) ? again : count_and_return;
+    script = flood[sim_choose(SIM_WORKLOAD, 4)], vectors = sim_choose(SIM_WORKLOAD, 2) ? again : count_and_return;
     spoil = caches_off;
     vm_make(c);
     vm_start();
@@ -408,7 +411,7 @@ static void hostile_root(u64 cpu) {
 }
 static void hostile_guest_starves_nobody(void **s) {
     (void)s;
-    scenario(hostile_root, 1, 40);
+    scenario_on(SIM_AMD, hostile_root, 1, 40);
 }
 
 int main(void) {

@@ -288,7 +288,7 @@ static void hostile_run(u64 limit) {
     next_sel = 0x6000;
     honest_round(true);
     honest = 0;
-    for (unsigned i = 0; i < 4000 && (refused < 50 || honest < 20); i++) {
+    for (unsigned i = 0; i < 20000 && (refused < 10 || honest < 20); i++) {
         honest_round(limit != 0);
         if (limit) {
             u64 out[2];
@@ -296,7 +296,7 @@ static void hostile_run(u64 limit) {
             sim_expect(out[0] <= limit);
         }
     }
-    sim_expect(refused >= 50);
+    sim_expect(refused >= 10);
     honest_round(limit != 0);
     sim_expect(limit == 0 || honest >= 20);
     hostile_stop(sel);

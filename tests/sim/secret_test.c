@@ -5,13 +5,13 @@
 #include "core/ec.h"
 #include "simtest.h"
 
-#define MARK     0x5ec7e7ul
-#define NEVER    0x50ul
-#define OWN(n)   (MARK << 40 | (u64)(n) << 16)
-#define THREADS  4u
-#define EXIT_HLT 0x78
-#define VM_BASE  0x4000ul
+#define MARK    0x5ec7e7ul
+#define NEVER   0x50ul
+#define OWN(n)  (MARK << 40 | (u64)(n) << 16)
+#define THREADS 4u
+#define VM_BASE 0x4000ul
 static sel_t done, pt[2];
+static unsigned exit_hlt(void) { return sim_is_intel() ? 12 : 0x78; }
 static unsigned numbers;
 
 static bool foreign(u64 v, u64 own) { return v >> 40 == MARK && (v & ~0xfffful) != own; }
@@ -111,7 +111,14 @@ static void marked(u64 rdi) {
 }
 
 /* Guests: FPU and debug register 0 hold a marker when another one comes; a fresh one sees zero. */
-static struct sim_guest_step programs[2][8];
+#define PROGRAM(n)                                                                                                     \
+    {                                                                                                                  \
+        {SIM_G_FPU, 1, 0}, {SIM_G_HLT, 0, 0}, {SIM_G_DR, 1, 0}, {SIM_G_HLT, 0, 0}, {SIM_G_FPU, 0, OWN(0x300 + n)},     \
+            {SIM_G_DR, 0, OWN(0x300 + n)}, {SIM_G_ADD, 0, 1}, {                                                        \
+            SIM_G_JUMP, 0, (u64)programs[n]                                                                            \
+        }                                                                                                              \
+    }
+static const struct sim_guest_step programs[2][8] = {PROGRAM(0), PROGRAM(1)};
 static struct thread vm_handler;
 static u64 results[2][2];
 static unsigned results_count[2];
@@ -122,19 +129,22 @@ static void on_vm(u64 pid) {
     if ((pid & 0xff) == EVT_VCPU_STARTUP) {
         for (unsigned i = 6; i < 22; i++) /* all general registers of a new vCPU */
             sim_expect_eq(u->w[i], 0);
-        *st = (struct abi_state){.rip = (u64)programs[n], .rflags = 2, .cr0 = 0x10, .dr7 = 0x400, .ctrl = {0, 1}};
-        st->mtd = MTD_ACDB | MTD_RIP | MTD_RFLAGS | MTD_CR | MTD_DR | MTD_CTRL | MTD_EFER;
+        *st = (struct abi_state){.rip = (u64)programs[n],
+                                 .rflags = 2,
+                                 .cr0 = 0x10,
+                                 .dr7 = 0x400,
+                                 .cs = {0, 0x93, 0xffff, 0},
+                                 .ss = {0, 0x93, 0xffff, 0},
+                                 .ctrl = {0, !sim_is_intel()}};
+        st->mtd = MTD_ACDB | MTD_RIP | MTD_RFLAGS | MTD_CR | MTD_DR | MTD_CTRL | MTD_EFER | MTD_CS_SS;
     } else { /* HLT: RAX is what it has read */
         if (results_count[n] < 40)
             sim_expect(!foreign(st->rax, OWN(0x300 + n)));
         results[n][results_count[n]++ & 1] = st->rax;
         st->rip += sizeof(struct sim_guest_step);
         st->mtd = MTD_RIP;
-        if (results_count[n] == 12) {
+        if (results_count[n] == 12)
             up(done);
-            st->mtd = MTD_CTRL;
-            st->ctrl[0] = st->ctrl[1] = 0;
-        }
     }
     u->items = UTCB_ITEMS(ABI_STATE_WORDS, 0);
     reply();
@@ -142,19 +152,12 @@ static void on_vm(u64 pid) {
 static void guests_start(unsigned c) {
     vm_handler = thread_make(c, false, 0);
     for (unsigned n = 0; n < 2; n++) {
-        u64 own = OWN(0x300 + n);
         sel_t base = VM_BASE + 0x100 * n, vm = sel_new(), vcpu = sel_new();
-        const struct sim_guest_step p[8] = {
-            {SIM_G_FPU, 1, 0},   {SIM_G_HLT, 0, 0},  {SIM_G_DR, 1, 0},  {SIM_G_HLT, 0, 0},
-            {SIM_G_FPU, 0, own}, {SIM_G_DR, 0, own}, {SIM_G_ADD, 0, 1}, {SIM_G_JUMP, 0, (u64)programs[n]}};
-        sim_guest_program(programs[n], 8);
-        for (unsigned i = 0; i < 8; i++)
-            programs[n][i] = p[i];
         OK(nova_create_pt(base + EVT_VCPU_STARTUP, SEL_PD, vm_handler.ec, MTD_ACDB | MTD_BSD | MTD_RSP | MTD_R8_R15,
                           PORTAL(on_vm)));
         OK(nova_pt_ctrl(base + EVT_VCPU_STARTUP, n << 8 | EVT_VCPU_STARTUP));
-        OK(nova_create_pt(base + EXIT_HLT, SEL_PD, vm_handler.ec, MTD_ACDB | MTD_RIP, PORTAL(on_vm)));
-        OK(nova_pt_ctrl(base + EXIT_HLT, n << 8 | EXIT_HLT));
+        OK(nova_create_pt(base + exit_hlt(), SEL_PD, vm_handler.ec, MTD_ACDB | MTD_RIP, PORTAL(on_vm)));
+        OK(nova_pt_ctrl(base + exit_hlt(), n << 8 | exit_hlt()));
         OK(nova_create_pd(vm, SEL_PD, crd_obj(base, 8, 0x1f)));
         OK(nova_create_ec(vcpu, vm, 0, c, 0, 0, true));
         OK(nova_create_sc(sel_new(), SEL_PD, vcpu, QPD_MAKE(10, 20 + 7 * n)));

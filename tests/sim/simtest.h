@@ -115,7 +115,7 @@ __attribute__((constructor)) static void case_choose(void) {
         cmocka_set_test_filter(name);
 }
 
-/* One CMocka case: the scenario under `seeds` seeds, a quarter of them again with store buffers, and one with the reference model. */
+/* One CMocka case: the scenario under `seeds` seeds, half of them on Intel's CPUs; a quarter again with store buffers, and one with the reference model. */
 static inline void scenario_on(enum sim_vendor vendor, void (*root)(u64), unsigned cpus, unsigned seeds) {
     struct sim_options o = {.cpus = cpus, .root = root, .check_every = 16, .vendor = vendor};
     assert_int_equal(sim_seeds(&o, 1, seeds, SIM_OK), 0);
@@ -128,5 +128,5 @@ static inline void scenario_on(enum sim_vendor vendor, void (*root)(u64), unsign
         assert_int_equal(sim_seeds(&o, 1001, (seeds + 3) / 4, SIM_OK), 0);
 }
 static inline void scenario(void (*root)(u64), unsigned cpus, unsigned seeds) {
-    scenario_on(SIM_AMD, root, cpus, seeds);
+    scenario_on(SIM_ANY, root, cpus, seeds);
 }
