@@ -188,7 +188,7 @@ static void every_root(u64 cpu) {
 }
 static void every_hypercall_every_allocation(void **s) {
     (void)s;
-    scenario(every_root, 1, 3);
+    scenario(every_root, 1, 2);
 }
 /* The same by limits, in steps of 64 bytes from what is used to what suffices; a reply into root is not limited by the child. */
 static void limits_root(u64 cpu) {
@@ -200,7 +200,7 @@ static void limits_root(u64 cpu) {
 }
 static void every_hypercall_every_limit(void **s) {
     (void)s;
-    scenario(limits_root, 1, 11);
+    scenario(limits_root, 1, 8);
 }
 
 /* --- a hostile domain takes what it can get; an honest one beside it works --- */
@@ -288,7 +288,7 @@ static void hostile_run(u64 limit) {
     next_sel = 0x6000;
     honest_round(true);
     honest = 0;
-    for (unsigned i = 0; i < 20000 && (refused < 10 || honest < 20); i++) {
+    for (unsigned i = 0; i < 20000 && (refused < 10 || (limit && honest < 20)); i++) {
         honest_round(limit != 0);
         if (limit) {
             u64 out[2];
@@ -314,7 +314,7 @@ static void limited_root(u64 cpu) {
 }
 static void hostile_domain_has_its_own_account(void **s) {
     (void)s;
-    scenario(limited_root, 2, 20);
+    scenario(limited_root, 2, 8);
 }
 static void unlimited_root(u64 cpu) {
     (void)cpu;
