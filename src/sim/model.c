@@ -1,5 +1,5 @@
 #include "sim/model.h"
-#include <stdlib.h>
+#include "arch/assert.h"
 #include <string.h>
 
 #define CAPS    (1 << 18) /* at most */
@@ -29,13 +29,19 @@ static u64 sel_limit(unsigned type) {
 
 /* --- a map of (PD, type, selector) --- */
 
+/* Variables, so that they are part of a run's state (snapshot.c); only what is used costs memory. */
+static struct {
+    struct model_cap cap[CAPS];
+    struct model_object object[OBJECTS];
+    i32 bucket[BUCKETS];
+} pool[2];
+static unsigned pools;
+
 void model_init(struct model *m, bool (*kernel_has)(unsigned, u64, u64 *)) {
-    *m = (struct model){.cap = calloc(CAPS, sizeof(*m->cap)),
-                        .object = calloc(OBJECTS, sizeof(*m->object)),
-                        .bucket = malloc(BUCKETS * sizeof(*m->bucket)),
-                        .kernel_has = kernel_has};
-    if (!m->cap || !m->object || !m->bucket)
-        abort();
+    assert(pools < ARRAY_SIZE(pool));
+    *m = (struct model){
+        .cap = pool[pools].cap, .object = pool[pools].object, .bucket = pool[pools].bucket, .kernel_has = kernel_has};
+    pools++;
     model_clear(m);
 }
 
