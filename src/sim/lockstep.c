@@ -35,9 +35,28 @@ struct sim_model_stats sim_model_stats;
 
 static void account_limited(struct pd *pd) { memory_short |= pd->account.limit != 0; }
 
+/* The kernel's functions are scheduling points, but nothing may move while we look. */
+struct held {
+    bool was;
+    i64 fuel;
+    u64 now;
+};
+static struct held world_hold(void) {
+    struct held h = {sim_running, sim_fuel, sim_now};
+    sim_running = false;
+    sim_fuel = INT64_MAX;
+    return h;
+}
+static void world_go(struct held h) {
+    sim_fuel = h.fuel, sim_now = h.now;
+    sim_running = h.was;
+}
+
 static bool memory_may_end(void) {
+    struct held h = world_hold();
     memory_short |= kmem_fail_at || kmem_pages_available() < 64;
     sim_pds_each(account_limited);
+    world_go(h);
     return memory_short;
 }
 
@@ -76,18 +95,13 @@ static bool given_up(const struct flight *f) {
 
 /* Judges if nothing is in progress any more. No scheduling meanwhile. */
 static void batch_try(void) {
-    bool was = sim_running;
-    i64 fuel = sim_fuel;
-    u64 now = sim_now;
-    sim_running = false;
-    sim_fuel = INT64_MAX;
+    struct held h = world_hold();
     for (unsigned i = flying; i-- > 0;)
         if (given_up(&flights[i]))
             flight_end(&flights[i], true);
     if (!flying && lockstep_count && lockstep_quiet())
         batch_end();
-    sim_fuel = fuel, sim_now = now;
-    sim_running = was;
+    world_go(h);
 }
 
 static bool active(void) {
