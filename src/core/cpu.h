@@ -25,6 +25,7 @@ struct cpu {
     struct ec *idle_ec;
     struct sc *idle_sc;
     u64 sc_start; /* clock when sc became current */
+    u64 sc_seq;   /* atomic: odd while sc, sc_start and the time used by sc change together */
     struct sched sched;
     struct timeout_heap timeouts;
     u64 deadline;             /* armed in the hardware */

@@ -25,9 +25,14 @@ static struct block *lists[MAX_ORDER + 1];
 static u64 pages_total, pages_available;
 static u64 pages_kept; /* atomic: of empty slabs that their caches keep */
 struct account kernel_account;
-u64 kmem_fail_at;
+u64 kmem_fail_at, kmem_fail_again;
 
-static bool fail_injected(void) { return unlikely(kmem_fail_at) && --kmem_fail_at == 0; }
+static bool fail_injected(void) {
+    if (likely(!kmem_fail_at) || --kmem_fail_at)
+        return false;
+    kmem_fail_at = kmem_fail_again;
+    return true;
+}
 
 bool account_charge(struct account *a, u64 bytes) {
     for (struct account *up = a; up; up = up->parent) {

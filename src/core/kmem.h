@@ -45,6 +45,6 @@ must_check bool account_charge(struct account *a, u64 bytes);
 void account_refund(struct account *a, u64 bytes);
 /* Charges even beyond the limit. */
 void account_force(struct account *a, u64 bytes);
-/* For tests: makes the Nth allocation from now fail (0: none). */
-extern u64 kmem_fail_at;
+/* For tests: the Nth allocation from now fails (0: none), and each `again`th after it (0: no other). */
+extern u64 kmem_fail_at, kmem_fail_again;
 extern struct account kernel_account;

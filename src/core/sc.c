@@ -27,13 +27,16 @@ struct sc *sc_create(struct pd *owner, struct ec *ec, unsigned prio, u64 quantum
 u64 sc_time_us(struct sc *sc) {
     const struct cpu *c = cpus[sc->cpu];
     u64 ticks, now;
-    do { /* consistent with charge() on its CPU: `used` changes whenever sc_start does */
+    u64 seq;
+    do { /* all of it from between two changes: charge() and pick() on its CPU */
+        while ((seq = atomic_load_acq(&c->sc_seq)) & 1)
+            arch_cpu_relax();
         ticks = atomic_load_acq(&sc->used);
         u64 start = atomic_load_acq(&c->sc_start);
         bool running = atomic_load_acq(&c->sc) == sc;
         now = running ? arch_clock() : start;
         now = now > start ? now - start : 0;
-    } while (atomic_load_acq(&sc->used) != ticks);
+    } while (atomic_load_acq(&c->sc_seq) != seq);
     return mul_div_u64(ticks + now, 1000, tsc_khz);
 }
 
@@ -87,7 +90,8 @@ void sched_enqueue(struct cpu *c, struct sc *sc, bool head) {
 static void charge(struct cpu *c, u64 now) {
     struct sc *sc = c->sc;
     u64 spent = now > c->sc_start ? now - c->sc_start : 0;
-    atomic_store_rlx(&sc->used, sc->used + spent);
+    atomic_store_rlx(&c->sc_seq, c->sc_seq + 1); /* even again in pick */
+    atomic_store_rel(&sc->used, sc->used + spent);
     sc->left = spent < sc->left ? sc->left - spent : 0;
     atomic_store_rel(&c->sc_start, now);
 }
@@ -148,6 +152,7 @@ static void pick(struct cpu *c) {
         }
         sc->state = SC_RUNNING;
         atomic_store_rel(&c->sc, sc);
+        atomic_store_rel(&c->sc_seq, c->sc_seq + 1);
         break;
     }
     sched_activate(c);

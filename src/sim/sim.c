@@ -260,6 +260,7 @@ void sim_expect_failed(const char *what, const char *file, int line, u64 a, u64 
     sim_log("sim: expected %s (%s:%d): %lx, %lx\n", what, file, line, a, b);
 }
 
-void sim_fail_alloc(u64 n) { kmem_fail_at = n; }
+void sim_fail_alloc(u64 n) { kmem_fail_at = n, kmem_fail_again = 0; }
+void sim_fail_allocs(u64 n) { kmem_fail_at = kmem_fail_again = n; }
 bool sim_is_intel(void) { return sim_opt.vendor == SIM_INTEL; }
 bool sim_cpu_is_idle(unsigned cpu) { return sim_cpus[cpu].mach.state == SIM_CPU_IDLE; }

@@ -161,6 +161,8 @@ bool sim_dma_write(u16 rid, u64 addr, u64 value);
 void sim_check(void);
 /* The Nth kernel allocation from now fails; 0: none. */
 void sim_fail_alloc(u64 n);
+/* Every Nth, until sim_fail_alloc(0): also when the kernel tries again (rcu_push). */
+void sim_fail_allocs(u64 n);
 /* The simulated CPUs are Intel's: known when root starts. */
 bool sim_is_intel(void);
 /* The longest time so far in which no interrupt could come in on some CPU, in ticks, and begins again with none. Exact with one CPU; with
