@@ -266,7 +266,7 @@ unsigned sim_seeds(const struct sim_options *o, u64 first, unsigned count, enum 
 unsigned sim_count(const struct sim_options *o, u64 first, unsigned count, enum sim_result result) {
     sim_trace_seed = env_number("SEED", first);
     campaign(o, first, count, -1);
-    return (unsigned)sim_engine->stats.results[result];
+    return (unsigned)((unsigned)result < SIM_PAUSED ? sim_engine->stats.results[result] : sim_engine->stats.died);
 }
 
 const struct sim_stats *sim_stats(void) { return &sim_engine->stats; }

@@ -50,11 +50,13 @@ void model_clear(struct model *m) {
     m->free_cap = -1;
     m->too_large = false;
     memset(m->bucket, 0xff, BUCKETS * sizeof(*m->bucket));
+    memset(m->newest, 0xff, sizeof(m->newest));
 }
 
 void model_copy(struct model *to, const struct model *from) {
     memcpy(to->cap, from->cap, (size_t)from->caps * sizeof(*to->cap));
     memcpy(to->object, from->object, (size_t)from->objects * sizeof(*to->object));
+    memcpy(to->newest, from->newest, sizeof(to->newest));
     memcpy(to->bucket, from->bucket, BUCKETS * sizeof(*to->bucket));
     to->caps = from->caps, to->free_cap = from->free_cap, to->objects = from->objects, to->live = from->live;
     to->too_large = from->too_large;
@@ -121,6 +123,9 @@ void model_remove(struct model *m, i32 c) {
     m->live--;
 }
 
+static u64 list_of(u64 token) { return token * 0x9e3779b97f4a7c15ul >> 54; }
+static_assert(MODEL_LISTS == 1024, "list_of gives ten bits");
+
 i32 model_object_add(struct model *m, unsigned type, u64 token) {
     i32 old = model_object_find(m, token);
     if (old >= 0)
@@ -129,15 +134,16 @@ i32 model_object_add(struct model *m, unsigned type, u64 token) {
         m->too_large = true;
         return 0;
     }
-    m->object[m->objects] = (struct model_object){.token = token, .type = (u8)type, .ec = -1};
-    return m->objects++;
+    i32 *newest = &m->newest[list_of(token)];
+    m->object[m->objects] = (struct model_object){.token = token, .type = (u8)type, .ec = -1, .older = *newest};
+    return *newest = m->objects++;
 }
 
 i32 model_object_find(const struct model *m, u64 token) {
-    for (i32 o = m->objects; o-- > 0;)
-        if (m->object[o].token == token)
-            return o;
-    return -1;
+    i32 o = m->newest[list_of(token)];
+    while (o >= 0 && m->object[o].token != token)
+        o = m->object[o].older;
+    return o;
 }
 
 i32 model_lookup_object(const struct model *m, i32 pd, u64 sel, unsigned type, unsigned perm, bool all) {

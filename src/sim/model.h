@@ -29,11 +29,14 @@ struct model_object {
     bool sc_lingers; /* EC: an SC without capability may still be bound to it */
     i32 ec;          /* PT, SC */
     u32 caps;
+    i32 older; /* next in the list of its token's hash */
 };
+#define MODEL_LISTS 1024
 struct model {
     struct model_cap *cap;
     struct model_object *object;
     i32 *bucket;
+    i32 newest[MODEL_LISTS]; /* objects by token */
     i32 caps, free_cap, objects, live;
     bool too_large; /* more capabilities than it holds: says nothing from here on */
     /* What the kernel PD has at sel: nothing (false), or `what`, for objects a token. */

@@ -47,7 +47,7 @@ $(EDGE_UNIT): $(B)/fuzz/check/%: tests/%.c $(call EDGE_LINK) $(B)/fuzz/libsim.a
 	$(Q)$(CLANG) -Wno-error -Wl,-z,muldefs $(SIM_LINK) $(filter %.c %.o %.a,$^) -lcmocka -o $@
 $(B)/fuzz/suites: $(EDGE_UNIT)
 	@rm -f $@.new
-	@EDGES=$@.new ASAN_OPTIONS=detect_odr_violation=0 TEST_LIMIT=3000 tools/test-run $(EDGE_UNIT)
+	@EDGES=$@.new ASAN_OPTIONS=detect_odr_violation=0:detect_leaks=0 TEST_LIMIT=3000 tools/test-run $(EDGE_UNIT)
 	@mv $@.new $@
 fuzz-edges: $(B)/fuzz/suites $(B)/fuzz/fuzz
 	@rm -f $(B)/fuzz/reached
@@ -81,4 +81,4 @@ fuzz-afl: $(B)/afl/fuzz
 
 # The corpus reaches every status of the interface document; some programs and inputs are made from fixed seeds.
 FUZZ_CHECK := "@python3 tests/fuzz/statuses.py docs/abi.md $(B)/check/fuzz check tests/fuzz/corpus" \
-    "@$(B)/check/fuzz run -n 128 -j 1 -s 1 -o $(B)/check tests/fuzz/corpus" "@$(B)/check/fuzz parsers -n 3000 -s 1 -o $(B)/check"
+    "@$(B)/check/fuzz run -n 512 -j 1 -s 1 -o $(B)/check tests/fuzz/corpus" "@$(B)/check/fuzz parsers -n 3000 -s 1 -o $(B)/check"

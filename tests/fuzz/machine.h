@@ -60,3 +60,5 @@ u64 script_entry(unsigned n);
 void grab_make(void);
 void harness_make(void);
 void scratch_make(void);
+/* The guest begins to run: once nobody may fail any more. */
+void scratch_start(void);

@@ -12,25 +12,29 @@ static u64 value(u8 b) {
     return v >= (u64)__executable_start && v < (u64)end ? (u64)__executable_start - 1 : v; /* must not become a RIP */
 }
 
+static bool in_root(void) { return arch_cpu_self()->ec->pd->is_root; }
+/* Where the capabilities of SCRATCH are: a new PD gets them from 0 on. */
+static u64 scratch(void) { return in_root() ? SCRATCH : 0; }
+
 static u64 sel(u8 b, enum slot_kind kind) {
     if (b < 176)
-        return kind == SLOT_ANY ? SCRATCH + b % 40 : SLOT(kind, b);
+        return kind == SLOT_ANY ? scratch() + b % 40 : scratch() + kind * 8u + b % 8;
     if (b < 208)
-        return SCRATCH + b % 40;
+        return scratch() + b % 40;
     static const u8 events[] = {EVT_VCPU_STARTUP, EVT_SVM_NPF,     0x78, 0x7b, 0x72,
                                 EVT_VCPU_RECALL,  EVT_SVM_INVALID, 0x7f};
     if (b < 216)
-        return VBASE + events[b - 208];
+        return scratch() + VBASE - SCRATCH + events[b - 208];
     static const u8 traps[] = {EVT_THREAD_STARTUP, EVT_THREAD_RECALL, 14, 13, 0, 3, 6, 29};
     if (b < 224)
-        return TBASE + traps[b - 216];
+        return scratch() + TBASE - SCRATCH + traps[b - 216];
     if (b < 232)
         return WORKER_EC(b % WORKERS);
     static const u64 others[] = {SEL_PD, 33, 34, 0, SCRATCH + ABI_SEL_COUNT, ABI_SEL_COUNT - 1, ~0ul >> 8, NEVER};
     return others[b % 8];
 }
 
-static u64 owner(u8 b) { return b < 100 ? SEL_PD : b < 200 ? SLOT(SLOT_PD, b) : sel(b, SLOT_PD); }
+static u64 owner(u8 b) { return b < 100 ? (in_root() ? SEL_PD : 0) : b < 200 ? scratch() + b % 8 : sel(b, SLOT_PD); }
 
 static u64 page(u8 b) {
     if (b < 176)
@@ -78,8 +82,8 @@ static u64 entry_address(u8 b) {
 }
 
 static u64 event_base(u8 b, unsigned cpu) {
-    static const u64 others[] = {0, ABI_SEL_COUNT - 1, ~0ul, SCRATCH};
-    return b < 3 ? EVENTS(cpu) : b < 5 ? TBASE : b < 7 ? VBASE : others[cpu % 4];
+    static const u64 others[] = {VBASE, ABI_SEL_COUNT - 1, ~0ul, SCRATCH};
+    return b < 2 ? EVENTS(cpu) : b < 4 ? TBASE : b < 6 ? TBASE - SCRATCH : b < 7 ? 0 : others[cpu % 4];
 }
 
 static u32 mtd_bits(u8 b) {
@@ -103,8 +107,6 @@ static unsigned cpu_number(u8 b) {
     static const u16 others[] = {63, 64, 0xfff, 5};
     return b < 192 ? b % prog->cpus : b < 224 ? b % 4 : others[b % 4];
 }
-
-static bool in_root(void) { return arch_cpu_self()->ec->pd->is_root; }
 
 /* Root's harness stands on some of root's memory and capabilities: threads there revoke elsewhere only. */
 static bool revoke_allowed(u64 c) {
@@ -323,7 +325,7 @@ static void op_irq(const struct op *o, u64 utcb) {
 }
 static void op_fail(const struct op *o, u64 utcb) {
     (void)utcb;
-    sim_fail_alloc(1u + o->a % 16);
+    (o->a & 16 ? sim_fail_allocs : sim_fail_alloc)(1u + o->a % 16); /* every one: the kernel tries again */
 }
 static void op_steps(const struct op *o, u64 utcb) {
     (void)utcb;

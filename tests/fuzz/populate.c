@@ -80,11 +80,16 @@ static void vm_make(unsigned cpu) {
         OK(nova_create_pt(VBASE + event, SEL_PD, ec, mtd, (u64)guest_event));
         OK(nova_pt_ctrl(VBASE + event, event));
     }
-    OK(nova_create_pd(SLOT(SLOT_PD, 2), SEL_PD, crd_obj(VBASE, 8, 0x1f)));
+    OK(nova_create_pd(SLOT(SLOT_PD, 2), SEL_PD, crd_obj(VBASE, 8, 0x1f))); /* there from 0 on */
     if (prog->no_vm || !(prog->count[13] + prog->count[14] + prog->count[15]))
         return;
-    OK(nova_create_ec(SLOT(SLOT_EC, 3), SLOT(SLOT_PD, 2), 0, cpu, 0, VBASE, true));
-    OK(nova_create_sc(SLOT(SLOT_SC, 1), SEL_PD, SLOT(SLOT_EC, 3), QPD_MAKE(30, 200)));
+    OK(nova_create_ec(SLOT(SLOT_EC, 3), SLOT(SLOT_PD, 2), 0, cpu, 0, 0, true));
+}
+
+void scratch_start(void) {
+    bool there = !prog->bare && !prog->no_vm && prog->count[13] + prog->count[14] + prog->count[15];
+    if (there)
+        OK(nova_create_sc(SLOT(SLOT_SC, 1), SEL_PD, SLOT(SLOT_EC, 3), QPD_MAKE(30, 200)));
 }
 
 void scratch_make(void) {
@@ -117,7 +122,7 @@ void scratch_make(void) {
     OK(nova_create_pd(SLOT(SLOT_PD, 1), SEL_PD, crd_obj(SCRATCH, SCRATCH_ORDER, 0x1f)));
     if (prog->count[11]) { /* a thread in a domain of its own */
         u64 utcb = REGION_VA + 140 * PAGE_SIZE;
-        OK(nova_create_ec(SLOT(SLOT_EC, 4), SLOT(SLOT_PD, 1), utcb, 0, stack_code(11, utcb), TBASE, false));
+        OK(nova_create_ec(SLOT(SLOT_EC, 4), SLOT(SLOT_PD, 1), utcb, 0, stack_code(11, utcb), TBASE - SCRATCH, false));
         OK(nova_create_pt(SLOT(SLOT_PT, 4), SEL_PD, SLOT(SLOT_EC, 4), 0, (u64)portal_main));
     }
 }

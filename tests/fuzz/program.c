@@ -183,10 +183,11 @@ static void manager(u64 rdi) {
     sim_begin();
     prog = *next;
     scripts_make();
+    machine_make();
     stopped = false;
     budget = BUDGET;
     tally->programs++;
-    machine_make();
+    scratch_start();
     workers_run();
     stopped = true;
     sim_fail_alloc(0);

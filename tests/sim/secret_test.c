@@ -160,7 +160,7 @@ static void guests_start(unsigned c) {
         OK(nova_pt_ctrl(base + exit_hlt(), n << 8 | exit_hlt()));
         OK(nova_create_pd(vm, SEL_PD, crd_obj(base, 8, 0x1f)));
         OK(nova_create_ec(vcpu, vm, 0, c, 0, 0, true));
-        OK(nova_create_sc(sel_new(), SEL_PD, vcpu, QPD_MAKE(10, 20 + 7 * n)));
+        OK(nova_create_sc(sel_new(), SEL_PD, vcpu, QPD_MAKE(10, 100 + 35 * n)));
     }
 }
 /* Objects die with their markers; what is made of their memory next is clean. */
