@@ -271,8 +271,8 @@ tidy: $(B)/hw/novella.elf
 
 check: check-format tidy $(TEST_BIN) $(ABI_SIM) $(B)/check/fuzz
 	@tools/test-run $(TEST_BIN) $(ABI_SIM) $(if $(ABI_SIM),"@env STOREBUF=1 SEEDS=20 $(ABI_SIM)") $(FUZZ_CHECK)
-check-full: check $(TEST_FAST) $(if $(ABI_SIM),$(B)/sim-fast/abi) $(B)/check-fast/fuzz $(TEST_COV) user hw
-	@COVERAGE="$(TEST_COV)" tools/check-full $(B) $(TEST_FAST)
+check-full: check $(TEST_FAST) $(if $(ABI_SIM),$(B)/sim-fast/abi) $(B)/check-fast/fuzz user hw
+	@tools/check-full $(B) $(TEST_FAST)
 check-hw: $(B)/novella.iso
 	@tests/hw/run --build $(B) $(TEST)
 

@@ -92,9 +92,9 @@ ENTRY(takes_turns) {
 }
 static void exhausted_goes_to_tail(void) {
     done = sm_new(0), steps = 0, order[7] = 99;
-    thread_with_quantum(&client, 0, PRIO_MAIN - 10, 50000, IP(takes_turns), 0);
-    thread_with_quantum(&rival, 0, PRIO_MAIN - 10, 50000, IP(takes_turns), 1);
-    thread_with_quantum(&third, 0, PRIO_MAIN - 10, 50000, IP(takes_turns), 2);
+    thread_with_quantum(&client, 0, PRIO_MAIN - 10, 2000, IP(takes_turns), 0);
+    thread_with_quantum(&rival, 0, PRIO_MAIN - 10, 2000, IP(takes_turns), 1);
+    thread_with_quantum(&third, 0, PRIO_MAIN - 10, 2000, IP(takes_turns), 2);
     for (unsigned i = 0; i < 3; i++)
         wait_for(done);
     for (unsigned i = 0; i < 6; i++) /* round and round */
