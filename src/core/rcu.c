@@ -72,7 +72,7 @@ static void epoch_pass(struct cpu *c) {
 }
 
 /* Objects die through several callbacks in a row (capability, EC, PD), PDs in steps; and others may die all the time. */
-#define RCU_PUSH 4096 /* epochs: another CPU may have much to bury, and each burial a line to print */
+#define RCU_PUSH 64
 #define LAST_TRY (~0ul)
 
 static bool any_pending(void) {
