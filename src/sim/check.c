@@ -89,7 +89,9 @@ void sim_check_exit(const struct cpu *self) {
     static unsigned exits;
     static bool due; /* at the next exit that finds the other CPUs outside */
     bool calls = sim_opt.check_every == SIM_CHECK_CALLS;
-    if (sim_opt.check_every == SIM_CHECK_END)
+    if (sim_ending && look(self, false))
+        sim_stop(SIM_OK);
+    if (!sim_running || sim_opt.check_every == SIM_CHECK_END) /* unit tests enter guests outside a run */
         return;
     due |= ++exits % (calls ? SIM_CHECK_DEFAULT : sim_opt.check_every) == 0;
     if (due || calls)

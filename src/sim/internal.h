@@ -22,6 +22,8 @@ extern unsigned sim_failures;
 
 /* sched.c */
 extern bool sim_begun; /* the seed rules; before, from power-on to the snapshot point, there is one fixed order */
+extern bool
+    sim_ending; /* sim_done was called: from now on in the order without decisions, until the last look can be taken */
 /* Gives the CPU away until it can run again (its state says why it cannot). */
 void sim_sched_wait(void);
 /* Somebody may run who could not: asks for a decision soon. */
@@ -33,8 +35,6 @@ void sim_pause(void);
 _Noreturn void sim_stop(enum sim_result r);
 /* Host stack: starts the run or goes on after sim_pause, and returns how it ended. */
 enum sim_result sim_sched_run(void);
-/* From now on in the order without decisions. */
-void sim_sched_calm(void);
 /* Scheduling points of all CPUs so far. */
 u64 sim_sched_steps(void);
 

@@ -5,14 +5,13 @@
 u64 sim_now = 1000000;
 i64 sim_fuel;
 bool sim_running;
-bool sim_begun;
+bool sim_begun, sim_ending;
 
 static struct {
     u64 steps; /* points used up before the current allotment, of all CPUs */
     i64 allotted;
     struct cpu *self;
     u64 since; /* points that self had when it got the CPU */
-    bool calm; /* nothing is decided any more */
     enum sim_result result;
 } s = {.self = sim_cpus};
 
@@ -67,7 +66,7 @@ static u64 deadline_min(void) {
     return min;
 }
 
-static bool searching(void) { return sim_begun && !s.calm; }
+static bool searching(void) { return sim_begun && !sim_ending; }
 
 /* How long the chosen CPU goes on without being asked. */
 static void refuel(bool alone) {
@@ -252,7 +251,6 @@ void sim_stop(enum sim_result r) {
 
 void sim_pause(void) { leave(SIM_PAUSED); }
 
-void sim_sched_calm(void) { s.calm = true; }
 u64 sim_sched_steps(void) { return s.steps; }
 
 enum sim_result sim_sched_run(void) {

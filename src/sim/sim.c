@@ -245,9 +245,10 @@ void sim_begin(void) {
         sim_pause();
 }
 
-/* The other CPUs may finish what they are at in the kernel: then the last look at everything can be taken. */
+/* The other CPUs may finish what they are at in the kernel: then the last look at everything is taken, here or when the last one leaves it
+ * (sim_check_exit). */
 void sim_done(void) {
-    sim_sched_calm();
+    sim_ending = true;
     for (unsigned i = 0; i < 4000 && !sim_check_now(arch_cpu_self()); i++) {
         sim_step();
         arch_cpu_relax();

@@ -487,8 +487,11 @@ unsigned vmx_world_switch(struct uregs *regs, bool launched) {
         sim_vmx_counts.entries++;
         v->launched = true;
         m->fs_base = sim_vmcs_get(v, GUEST_BASE + 2 * 4);
+        sim_check_exit(arch_cpu_self());
+        m->in_guest = true;
         sim_shut_end(m);
         reason = guest_run(m, v, regs);
+        m->in_guest = false;
         sim_shut_begin(m);
         sim_vmcs_put(v, EXIT_REASON, reason);
         sim_vmcs_put(v, ENTRY_EVENT, sim_vmcs_get(v, ENTRY_EVENT) & ~VMX_EVENT_VALID);

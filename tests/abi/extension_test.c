@@ -204,7 +204,8 @@ static void one_random_call(void) {
     }
     if (number == HC_SM_CTRL && (flags & HF_SM_DOWN))
         rsi = 0, rdx = 1; /* past */
-    if (number == HC_EXTENSION && (flags == EXT_KMEM_LIMIT || flags == EXT_KMEM_TAKE)) /* they leave less memory to all later cases */
+    if (number == HC_EXTENSION &&
+        (flags == EXT_KMEM_LIMIT || flags == EXT_KMEM_TAKE)) /* they leave less memory to all later cases */
         flags = EXT_KMEM_USAGE;
     if (number == HC_ASSIGN_GSI)
         sel = any_word();

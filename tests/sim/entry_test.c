@@ -115,8 +115,8 @@ static void root(u64 cpu) {
 static void any_state_runs_or_comes_back(void **s) {
     (void)s;
     for (enum sim_vendor v = SIM_AMD; v <= SIM_INTEL; v++) {
-        struct sim_options o = {.cpus = 2, .root = root, .check_every = 4096, .vendor = v};
-        assert_int_equal(sim_seeds(&o, 1, 6, SIM_OK), 0);
+        struct sim_options o = {.cpus = 2, .root = root, .check_every = 64, .vendor = v};
+        assert_int_equal(sim_seeds(&o, 1, 20, SIM_OK), 0);
     }
 }
 
