@@ -228,8 +228,8 @@ sim: $(B)/sim/libnovella.a $(patsubst tests/%.c,$(B)/check/%,$(SIMT_SRC))
 endif
 
 # ---- coverage, and proof that the tests can fail ----------------------------------------------------------------------
-COV_FLAGS := -O0 --coverage
-COV_LINK  := -Wl,--wrap=_exit tests/coverage/exit.c
+COV_FLAGS := -O0 --coverage -fdata-sections
+COV_LINK  := -Wl,--sort-section=name,--wrap=_exit tests/coverage/exit.c
 $(eval $(call sim_variant,cov,$(COV_FLAGS)))
 $(eval $(call test_variant,check-cov,cov,$(COV_FLAGS) $(COV_LINK)))
 $(B)/check-cov/sim/abi: $(ABI_SIM_SRC) $(B)/cov/libnovella.a $(ALL_SRC) $(wildcard tests/abi/*/*.h)
