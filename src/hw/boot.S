@@ -16,6 +16,9 @@ header2:
     .long 0xe85250d6, 0, header2_end - header2, -(0xe85250d6 + (header2_end - header2))
     .short 6, 0 /* module alignment */
     .long 8
+    .balign 8
+    .short 10, 0 /* relocatable: lowest free place from 1 MiB on, page-aligned */
+    .long 24, 0x100000, 0xffffffff, 4096, 1
     .short 0, 0
     .long 8
 header2_end:
@@ -26,6 +29,8 @@ header2_end:
 boot_pml4: .skip 4096
 boot_pdpt: .skip 4096
 boot_pdpt_image: .skip 4096
+boot_pd_image: .skip 4096
+boot_pt_image: .skip 4096
 boot_pd: .skip 4 * 4096
 boot_stack: .skip 1024
 boot_stack_end:
@@ -44,9 +49,15 @@ no_long_mode_text: .asciz "novella: this CPU has no 64-bit mode or no NX; an x86
 boot_entry:
     cli
     cld
-    mov $boot_stack_end, %esp
     mov %eax, %ebp /* magic */
-    mov %ebx, %esi /* information */
+    mov %ebx, %esi /* information; its second word is the stack that a call needs, to know where we are */
+    mov 4(%esi), %edx
+    lea 8(%esi), %esp
+    call 1f
+1:  pop %edi
+    mov %edx, 4(%esi)
+    sub $1b, %edi /* how far we are from where the image was linked */
+    lea boot_stack_end(%edi), %esp
     mov $0x80000000, %eax
     cpuid
     cmp $0x80000001, %eax
@@ -57,30 +68,41 @@ boot_entry:
     cmp $(1 << 29 | 1 << 20), %edx
     jne no_long_mode
 
-    /* 4 GiB in 2 MiB pages: identity, direct map, and its first 2 GiB as image map. */
-    mov $boot_pd, %edi
+    /* 4 GiB in 2 MiB pages: identity and direct map; the image's 2 MiB page by page. */
+    lea boot_pd(%edi), %ebx
     mov $0x83, %eax
-1:  mov %eax, (%edi)
-    movl $0, 4(%edi)
-    add $8, %edi
+1:  mov %eax, (%ebx)
+    movl $0, 4(%ebx)
+    add $8, %ebx
     add $0x200000, %eax
     jnc 1b
-    mov $boot_pdpt, %edi
-    mov $(boot_pd + 3), %eax
+    lea boot_pdpt(%edi), %ebx
+    lea boot_pd + 3(%edi), %eax
     mov $4, %ecx
-2:  mov %eax, (%edi)
-    add $8, %edi
+2:  mov %eax, (%ebx)
+    add $8, %ebx
     add $4096, %eax
     loop 2b
-    movl $(boot_pd + 3), boot_pdpt_image + 510 * 8
-    movl $(boot_pd + 4096 + 3), boot_pdpt_image + 511 * 8
-    movl $(boot_pdpt + 3), boot_pml4
-    movl $(boot_pdpt + 3), boot_pml4 + SLOT_DIRECT * 8
-    movl $(boot_pdpt_image + 3), boot_pml4 + SLOT_IMAGE * 8
+    lea boot_pt_image(%edi), %ebx
+    lea 3(%edi), %eax
+    mov $512, %ecx
+3:  mov %eax, (%ebx)
+    add $8, %ebx
+    add $4096, %eax
+    loop 3b
+    lea boot_pt_image + 3(%edi), %eax
+    mov %eax, boot_pd_image(%edi)
+    lea boot_pd_image + 3(%edi), %eax
+    mov %eax, boot_pdpt_image + 510 * 8(%edi)
+    lea boot_pdpt + 3(%edi), %eax
+    mov %eax, boot_pml4(%edi)
+    mov %eax, boot_pml4 + SLOT_DIRECT * 8(%edi)
+    lea boot_pdpt_image + 3(%edi), %eax
+    mov %eax, boot_pml4 + SLOT_IMAGE * 8(%edi)
 
     mov $CR4_PAE, %eax
     mov %eax, %cr4
-    mov $boot_pml4, %eax
+    lea boot_pml4(%edi), %eax
     mov %eax, %cr3
     mov $MSR_EFER, %ecx
     rdmsr
@@ -88,11 +110,16 @@ boot_entry:
     wrmsr
     mov $CR0_PE_WP_PG, %eax
     mov %eax, %cr0
-    lgdt boot_gdtr
-    ljmp $SEL_KCODE, $boot_long
+    lea boot_gdt(%edi), %eax
+    mov %eax, boot_gdtr + 2(%edi)
+    lgdt boot_gdtr(%edi)
+    lea boot_long(%edi), %eax
+    push $SEL_KCODE
+    push %eax
+    lret
 
 no_long_mode: /* COM1, as the firmware left it */
-    mov $no_long_mode_text, %esi
+    lea no_long_mode_text(%edi), %esi
 1:  lodsb
     test %al, %al
     jz 3f
@@ -118,6 +145,7 @@ boot_long:
     xor %eax, %eax
     mov %eax, %fs
     mov %eax, %gs
+    mov %edi, %edx
     mov %ebp, %edi
     mov %esi, %esi
     mov $hw_boot_stack_end, %rsp

@@ -16,8 +16,9 @@ extern struct cpu hw_boot_cpu;
 extern struct acpi_info hw_acpi;
 extern struct range_list hw_ranges;
 
+extern u64 hw_image_moved; /* bytes between where the image was linked (layout.h, 1 MiB) and where the loader put it */
 /* main.c: C entry of the boot CPU and of the others (interrupts off, boot page tables, own stack). */
-_Noreturn void hw_main(u32 magic, u32 info);
+_Noreturn void hw_main(u32 magic, u32 info, u64 moved);
 _Noreturn void hw_ap_main(struct cpu *c);
 /* Prints one line and stops: the machine lacks something that we need. */
 _Noreturn void hw_stop(const char *what);
@@ -81,4 +82,5 @@ void fpu_init(void);
 /* panic.c */
 void panic_stop_self(void); /* NMI handler's part: stops if a panic is under way */
 _Noreturn void panic_trap(const char *what, const struct uregs *r, u64 fault_addr);
+extern const char image_base[]; /* physical, as linked */
 extern const char image_text[], image_rodata[], image_data[], image_end[], image_ksyms[], image_ksyms_end[];

@@ -6,12 +6,12 @@
 #include "hw/layout.h"
 #include <mach/insn.h>
 
-#define MIB             (1ul << 20)
-#define POOL_MIN        (4 * MIB)
-#define POOL_MAX        (1024 * MIB)
-#define EARLY_LIMIT     (1ul << 32) /* boot.S maps this much */
-#define IMAGE_PHYS_BASE 0x200000ul
+#define MIB         (1ul << 20)
+#define POOL_MIN    (4 * MIB)
+#define POOL_MAX    (1024 * MIB)
+#define EARLY_LIMIT (1ul << 32) /* boot.S maps this much */
 
+u64 hw_image_moved;
 struct cpu hw_boot_cpu __attribute__((aligned(4096)));
 struct acpi_info hw_acpi;
 struct range_list hw_ranges;
@@ -63,8 +63,8 @@ static u64 place(u64 size, u64 align) {
 
 static void memory_find(void) {
     hw_ranges = loader.map;
-    u64 ram = range_total(&hw_ranges, HIP_MEM_RAM), image = ((u64)image_end - KERNEL_VIRT) - IMAGE_PHYS_BASE;
-    range_set_or_stop(IMAGE_PHYS_BASE, image, HIP_MEM_KERNEL);
+    u64 ram = range_total(&hw_ranges, HIP_MEM_RAM), image = ((u64)image_end - KERNEL_VIRT) - (u64)image_base;
+    range_set_or_stop((u64)image_base + hw_image_moved, (image + PAGE_MASK) & ~PAGE_MASK, HIP_MEM_KERNEL);
     /* Module command lines: in memory that root can map and will not take for free. */
     u64 strings = place(LOADER_STRINGS, PAGE_SIZE);
     if (strings) {
@@ -91,8 +91,8 @@ static void memory_find(void) {
     paging_init(&pages, pool + size);
     boot.pool_base = PADDR(pages);
     boot.pool_size = pool + size - pages;
-    klog("memory: %lu MiB RAM, kernel image %lu KiB, kernel pool %lu KiB\n", ram / MIB, image >> 10,
-         boot.pool_size >> 10);
+    klog("memory: %lu MiB RAM, kernel image %lu KiB at 0x%lx, kernel pool %lu KiB\n", ram / MIB, image >> 10,
+         (u64)image_base + hw_image_moved, boot.pool_size >> 10);
 }
 
 static void acpi_find(void) {
@@ -217,8 +217,9 @@ static void report(void) {
         klog("missing: use of %u VT-d units, too many, of other PCI segments or above 4 GiB\n", hw_acpi.drhds_lost);
 }
 
-void hw_main(u32 magic, u32 info) {
+void hw_main(u32 magic, u32 info, u64 moved) {
     const char *why = NULL;
+    hw_image_moved = moved;
     serial_init();
     cpu_gs_set(&hw_boot_cpu);
     bool fit = cpu_detect(&why);

@@ -15,9 +15,9 @@ typedef u64 table[512] __attribute__((aligned(4096)));
 static table pml4, tss_pdpt, tss_pd, tss_pt, stack_pt[2];
 static u8 ones_page[PAGE_SIZE] __attribute__((aligned(4096)));
 static u64 *boot_pages, boot_pages_end; /* page frames for tables, before kmem */
-extern u64 boot_pml4[];
+extern const char boot_pml4[];          /* physical, as linked */
 
-static u64 image_phys(const void *p) { return (u64)p - KERNEL_VIRT; }
+static u64 image_phys(const void *p) { return (u64)p - KERNEL_VIRT + hw_image_moved; }
 u64 paging_root(void) { return image_phys(pml4); }
 
 static u64 *boot_table(void) {
@@ -55,7 +55,7 @@ static void direct_map_image(u64 *pd, u64 base) {
     u64 *pt = next_table(pd, base >> 21 & 511);
     for (u64 a = base; a < base + SIZE_2M; a += PAGE_SIZE) {
         bool constant = a >= image_phys(image_text) && a < image_phys(image_data);
-        pt[a >> 12 & 511] = a | P | G | NX | (constant ? 0 : RW);
+        pt[a >> 12 & 511] = a | P | G | NX | (constant ? 0 : RW) | (memory_bytes(a, PAGE_SIZE) ? 0 : UC);
     }
 }
 
@@ -111,7 +111,7 @@ void paging_init(u64 *pages, u64 pages_end) {
 }
 
 void paging_identity(bool on) {
-    pml4[0] = on ? boot_pml4[0] : 0;
+    pml4[0] = on ? *(const u64 *)arch_phys_ptr(PADDR((u64)boot_pml4 + hw_image_moved)) : 0;
     cr3_write(cr3_read());
 }
 

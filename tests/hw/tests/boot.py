@@ -1,15 +1,106 @@
-"""GRUB image and -kernel both reach root's report and the control shell; poweroff and reboot end the machine."""
-from machine import Machine, config
+"""Each way to boot reaches root's report: -kernel, GRUB on BIOS and UEFI from CD and disk, isolinux, and moved by the loader."""
+import os
+import shutil
+import struct
+import subprocess
+import time
+from machine import Failure, Machine, config
+
+SMALL = ["root.elf", "novella.conf", "console.elf"]
+OVMF = "/usr/share/OVMF/OVMF_%s_4M.fd"
+ISOLINUX = ["/usr/lib/ISOLINUX/isolinux.bin"] + ["/usr/lib/syslinux/modules/bios/%s.c32" % m for m in ("ldlinux", "libcom32", "mboot")]
+RELOCATABLE = struct.pack("<HHII", 10, 0, 24, 0x100000)  # Multiboot2 Specification 2.0, 3.1.13: type, flags, size, lowest address
+MOVED_TO = 0x3457000  # not a multiple of anything larger than a page
+
+
+def small_files(test, name, kernel):
+    """A directory with a kernel and the few modules that root's report and the control shell need."""
+    top = os.path.join(test.dir, name + "-files")
+    shutil.rmtree(top, ignore_errors=True)
+    os.makedirs(os.path.join(top, "boot"))
+    for f in [kernel] + SMALL:
+        shutil.copy(os.path.join(test.build, "boot", f), os.path.join(top, "boot", f))
+    with open(os.path.join(top, "boot", "novella.conf"), "w") as f:
+        f.write(config(on_last_exit="stay"))
+    return top
+
+
+def tool(*command, **options):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    if done.returncode:
+        raise Failure("%s: %s" % (command[0], done.stdout[-500:]))
+
+
+def iso(test, name):
+    return os.path.join(test.build, "novella.iso")
+
+
+def iso_moved(test, name):
+    top = small_files(test, name, "novella.elf")
+    path = os.path.join(top, "boot", "novella.elf")
+    image = open(path, "rb").read()
+    if image.count(RELOCATABLE) != 1:
+        raise Failure("novella.elf has no relocatable tag")
+    with open(path, "wb") as f:
+        f.write(image.replace(RELOCATABLE, RELOCATABLE[:8] + struct.pack("<I", MOVED_TO)))
+    tool("tools/boot-iso", top, top + "/novella.iso", *SMALL)
+    return top + "/novella.iso"
+
+
+def iso_isolinux(test, name):
+    top = os.path.join(small_files(test, name, "novella32.elf"), "boot")
+    for f in ISOLINUX:
+        if not os.path.exists(f):
+            raise Failure("%s is not there: apt-get install isolinux syslinux-common" % f)
+        shutil.copy(f, top)
+    with open(os.path.join(top, "isolinux.cfg"), "w") as f:
+        f.write("default novella\nlabel novella\n  kernel mboot.c32\n  append /novella32.elf --- %s\n" % " --- ".join("/%s %s" % (m, m) for m in SMALL))
+    tool("xorriso", "-as", "mkisofs", "-quiet", "-o", top + "/../isolinux.iso", "-b", "isolinux.bin", "-c", "boot.cat", "-no-emul-boot",
+         "-boot-load-size", "4", "-boot-info-table", top)
+    return top + "/../isolinux.iso"
+
+
+def cd(path):
+    return ["-cdrom", path, "-boot", "d"]
+
+
+def disk(path):
+    return ["-drive", "format=raw,snapshot=on,file=" + path]
+
+
+def uefi(test, name):
+    copy = os.path.join(test.dir, name + "-vars.fd")
+    shutil.copy(OVMF % "VARS", copy)
+    return ["-drive", "if=pflash,format=raw,readonly=on,file=" + OVMF % "CODE", "-drive", "if=pflash,format=raw,file=" + copy]
+
+
+# name, image, medium, firmware
+WAYS = [("bios-cd", iso, cd, None), ("bios-disk", iso, disk, None), ("uefi-cd", iso, cd, uefi), ("uefi-disk", iso, disk, uefi),
+        ("isolinux", iso_isolinux, cd, None), ("moved", iso_moved, cd, None), ("moved-uefi", iso_moved, cd, uefi)]
+
+
+def kernel(test):
+    with Machine(test, config(on_last_exit="stay"), mem="1G", name="kernel") as m:
+        m.expect(r"cpus: 4 of 4 run", 60)
+        m.expect(r"root: 4 processors", 30)
+        m.expect(r"novella> ", 30)
+        m.command_output("mem", r"kernel: \d+ of \d+ pages free", 10)
+        m.command_output("klog", r"cpus: 4 of 4 run.*\n", 10)
+        m.send("poweroff\r")
+        m.end(20)
 
 
 def run(test):
-    for how in ("kernel", "iso"):
-        with Machine(test, config(on_last_exit="stay") if how == "kernel" else None, boot=how, mem="1G", name=how) as m:
-            m.expect(r"cpus: 4 of 4 run", 60)
+    start = time.monotonic()
+    kernel(test)
+    test.note("%-10s %4.1f s" % ("kernel", time.monotonic() - start))
+    for name, image, medium, firmware in WAYS:
+        start = time.monotonic()
+        boot = medium(image(test, name)) + (firmware(test, name) if firmware else [])
+        with Machine(test, boot=boot, mem="1G", name=name) as m:
+            at = int(m.expect(r"kernel image \d+ KiB at 0x([0-9a-f]+),", 90).group(1), 16)
+            m.expect(r"cpus: 4 of 4 run", 30)
             m.expect(r"root: 4 processors", 30)
-            if how == "kernel":
-                m.expect(r"novella> ", 30)
-                m.command_output("mem", r"kernel: \d+ of \d+ pages free", 10)
-                m.command_output("klog", r"cpus: 4 of 4 run.*\n", 10)
-                m.send("poweroff\r")
-                m.end(20)
+            if name.startswith("moved") and at < MOVED_TO:
+                raise Failure("%s: the image is at 0x%x, not at or above 0x%x" % (name, at, MOVED_TO))
+        test.note("%-10s %4.1f s, image at 0x%x" % (name, time.monotonic() - start, at))
