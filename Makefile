@@ -67,7 +67,7 @@ MUSL       := /usr/lib/x86_64-linux-musl/libc.a
 
 # ---- kernel for hardware --------------------------------------------------------------------------------------------
 HW_SRC := $(wildcard src/core/*.c src/arch/*.c src/hw/*.c src/hw/*.S)
-HW_OBJ := $(patsubst %,$(B)/hw/%.o,$(HW_SRC))
+HW_OBJ := $(patsubst %,$(B)/hw/%.o,$(HW_SRC)) $(B)/hw/font.o
 hw: $(B)/hw/novella.elf $(B)/hw/novella32.elf
 
 $(B)/hw/%.c.o: %.c | $(NEED)
@@ -79,6 +79,11 @@ $(B)/hw/%.S.o: %.S | $(NEED)
 	@mkdir -p $(@D)
 	$(Q)gcc $(HW_FLAGS) -D__ASSEMBLY__ $(DEP) -c $< -o $@
 # Linked twice: the second time with the table of function names for panic reports, which stands behind all text.
+$(B)/hw/font.S: tools/font | $(NEED)
+	@mkdir -p $(@D)
+	$(Q)tools/font /usr/share/consolefonts/Lat15-Fixed16.psf.gz >$@
+$(B)/hw/font.o: $(B)/hw/font.S
+	$(Q)gcc -c $< -o $@
 $(B)/hw/novella.elf: $(HW_OBJ) $(wildcard src/hw/novella.ld) tools/ksyms
 	$(call say,LINK,$@)
 	$(Q)gcc $(HW_LINK) $(HW_OBJ) -o $(B)/hw/nosyms.elf

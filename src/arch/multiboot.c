@@ -75,8 +75,18 @@ static bool map_read(struct loader_info *out, const u8 *entries, u32 bytes, u32 
     return true;
 }
 
+/* Multiboot 1 and 2 have the same fields in the same order. */
+static void screen_read(struct loader_info *out, const u8 *p) {
+    out->screen = (struct loader_screen){.addr = le64(p),
+                                         .pitch = le32(p + 8),
+                                         .width = le32(p + 12),
+                                         .height = le32(p + 16),
+                                         .bpp = p[20],
+                                         .type = p[21]};
+}
+
 static const char *parse1(u64 info, const struct phys_reader *r, struct loader_info *out) {
-    enum { F_MEM = 1, F_CMDLINE = 4, F_MODS = 8, F_MMAP = 64 };
+    enum { F_MEM = 1, F_CMDLINE = 4, F_MODS = 8, F_MMAP = 64, F_SCREEN = 4096 };
     const u8 *i = phys_map(r, info, 116);
     if (!i)
         return "multiboot information is not readable";
@@ -91,6 +101,8 @@ static const char *parse1(u64 info, const struct phys_reader *r, struct loader_i
             !map_add(out, 0x100000, (u64)le32(i + 8) << 10, HIP_MEM_RAM, true))
             return "memory map is too long";
     }
+    if (flags & F_SCREEN)
+        screen_read(out, i + 88);
     if (flags & F_CMDLINE)
         out->cmdline = string_copy(out, r, le32(i + 16), CMDLINE_MAX);
     u32 count = flags & F_MODS ? le32(i + 20) : 0;
@@ -102,7 +114,7 @@ static const char *parse1(u64 info, const struct phys_reader *r, struct loader_i
 
 static const char *tag_read(u32 type, const u8 *tag, u64 addr, u32 size, const struct phys_reader *r,
                             struct loader_info *out) {
-    enum { TAG_CMDLINE = 1, TAG_MODULE = 3, TAG_MMAP = 6, TAG_RSDP1 = 14, TAG_RSDP2 = 15 };
+    enum { TAG_CMDLINE = 1, TAG_MODULE = 3, TAG_MMAP = 6, TAG_SCREEN = 8, TAG_RSDP1 = 14, TAG_RSDP2 = 15 };
     if (type == TAG_CMDLINE) {
         out->cmdline = string_copy(out, r, addr + 8, size - 8);
     } else if (type == TAG_MODULE && size >= 17) {
@@ -111,6 +123,8 @@ static const char *tag_read(u32 type, const u8 *tag, u64 addr, u32 size, const s
         u32 stride = le32(tag + 8);
         if (stride < 20 || stride > 1024 || !map_read(out, tag + 16, size - 16, stride))
             return "memory map is damaged or too long";
+    } else if (type == TAG_SCREEN && size >= 30) {
+        screen_read(out, tag + 8);
     } else if ((type == TAG_RSDP1 && size >= 8 + 20 && !out->rsdp_size) || (type == TAG_RSDP2 && size >= 8 + 36)) {
         out->rsdp_size = type == TAG_RSDP1 ? 20 : 36;
         memcpy(out->rsdp, tag + 8, out->rsdp_size);

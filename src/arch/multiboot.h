@@ -14,14 +14,21 @@ struct loader_module {
     u64 base, size;
     u32 cmdline; /* offset in strings */
 };
+enum { SCREEN_RGB = 1, SCREEN_TEXT = 2 };
+struct loader_screen { /* Multiboot2 Specification 2.0, 3.6.12 "Framebuffer info" */
+    u64 addr;
+    u32 pitch, width, height; /* bytes; dots, or characters of SCREEN_TEXT */
+    u8 bpp, type;             /* SCREEN_RGB, SCREEN_TEXT; all else is of no use */
+};
 struct loader_info {
     struct range_list map; /* page-aligned: RAM shrunk, all else grown; where entries overlap, what is not RAM wins */
     struct loader_module modules[LOADER_MODULES_MAX];
     u32 module_count;
-    u32 modules_lost; /* found but not usable: too many, unreadable or empty */
-    u32 cmdline;      /* offset in strings */
-    u8 rsdp[36];      /* copy of the ACPI root pointer, if the loader gave one */
-    u32 rsdp_size;    /* 0, 20 or 36 */
+    u32 modules_lost;            /* found but not usable: too many, unreadable or empty */
+    u32 cmdline;                 /* offset in strings */
+    u8 rsdp[36];                 /* copy of the ACPI root pointer, if the loader gave one */
+    struct loader_screen screen; /* all zero: none */
+    u32 rsdp_size;               /* 0, 20 or 36 */
     u32 strings_used;
     char strings[LOADER_STRINGS]; /* NUL-terminated; offset 0 is the empty string. What does not fit becomes empty. */
 };

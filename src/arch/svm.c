@@ -100,7 +100,7 @@ static bool svm_cpu_init(struct cpu *c) {
     void *hsave = kmem_pages_alloc(&kernel_account, 0), *host = kmem_pages_alloc(&kernel_account, 0);
     bool ok = hsave && host && (npt_empty || shared_init());
     if (!ok) {
-        klog("vcpu: CPU %u: not enough kernel memory for virtual machines\n", c->id);
+        klog_warn("vcpu: CPU %u: not enough kernel memory for virtual machines\n", c->id);
         return false;
     }
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
@@ -253,7 +253,7 @@ static bool exit_resolve(struct vcpu *v, const struct uregs *r) {
         v->inj = SVM_EVENT(VEC_AC, SVM_EVENT_EXC, SVM_EVENT_ERROR);
         return true;
     case SVM_EXIT_EXC + VEC_MC:
-        klog("vcpu: machine check while a guest ran; the guest gets it\n");
+        klog_warn("vcpu: machine check while a guest ran; the guest gets it\n");
         if (svm.mca)
             wrmsr(MSR_MCG_STATUS, 0); /* MCIP: another one would shut the CPU down */
         if (v->exc & 1u << VEC_MC)
@@ -292,7 +292,7 @@ static struct ec *exit_dispatch(struct cpu *c, struct ec *ec, struct vcpu *v) {
         return core_vmexit(c, EVT_SVM_NPF);
     }
     if (unlikely(code >= 0xa0)) {
-        klog("vcpu: exit code %lx has no event\n", code);
+        klog_warn("vcpu: exit code %lx has no event\n", code);
         ec_kill(c, ec, "exit code outside the table");
         return core_resume(c);
     }

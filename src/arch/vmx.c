@@ -108,7 +108,7 @@ static bool vmx_cpu_init(struct cpu *c) {
     struct vmx_cpu *s = &vmx_cpus[c->id];
     u8 *pages = kmem_pages_alloc(&kernel_account, 1); /* VMXON region, list of the host's MSRs */
     if (!pages || (!vmx.msr_bitmap && !shared_init())) {
-        klog("vcpu: CPU %u: not enough kernel memory for virtual machines\n", c->id);
+        klog_warn("vcpu: CPU %u: not enough kernel memory for virtual machines\n", c->id);
         return false;
     }
     struct vmx_msr *host = (void *)(pages + PAGE_SIZE);
@@ -120,7 +120,7 @@ static bool vmx_cpu_init(struct cpu *c) {
     cr4_write(cr4_read() | CR4_VMXE);
     *(u32 *)pages = vmx.revision;
     if (!(rdmsr(MSR_FEATURE_CONTROL) & FEATURE_VMXON) || !vmxon(arch_ptr_phys(pages).v)) {
-        klog("vcpu: CPU %u does not enter VMX operation; no virtual machines there\n", c->id);
+        klog_warn("vcpu: CPU %u does not enter VMX operation; no virtual machines there\n", c->id);
         return false;
     }
     c->guest_flush_gen = 1; /* a new vCPU has 0: no VPID yet */
@@ -282,7 +282,7 @@ static bool exception_resolve(struct vcpu *v) {
     v->qual = vmread(EXIT_QUALIFICATION);
     iret_settle(v, info & VMX_EVENT_IRET);
     if (vec == VEC_MC) {
-        klog("vcpu: machine check while a guest ran; the guest gets it\n");
+        klog_warn("vcpu: machine check while a guest ran; the guest gets it\n");
         if (vmx.mca)
             wrmsr(MSR_MCG_STATUS, 0); /* MCIP: another one would shut the CPU down */
     }
@@ -362,7 +362,7 @@ static struct ec *exit_dispatch(struct cpu *c, struct ec *ec, struct vcpu *v, u3
         return core_resume(c);
     }
     if (unlikely(reason >= EVT_VCPU_STARTUP)) {
-        klog("vcpu: exit reason %x has no event\n", reason);
+        klog_warn("vcpu: exit reason %x has no event\n", reason);
         ec_kill(c, ec, "exit reason outside the table");
         return core_resume(c);
     }
@@ -378,7 +378,7 @@ static struct ec *entry_failed(struct cpu *c, struct ec *ec, unsigned failed) {
         ec->vcpu->inj_written = ~0ul; /* the VMCS has it still, and must get what comes instead */
         return core_vmexit(c, EVT_VMX_INVALID);
     }
-    klog("vcpu: VM entry fails with error %u\n", error);
+    klog_warn("vcpu: VM entry fails with error %u\n", error);
     ec_kill(c, ec, "its VMCS is unusable");
     return core_resume(c);
 }

@@ -108,10 +108,10 @@ static bool hip_make(void) {
     /* modules first: they are what root cannot do without if the page were to overflow */
     for (unsigned i = 0; i < boot->module_count; i++)
         if (!hip_add(boot->modules[i].base, boot->modules[i].size, HIP_MEM_MODULE, boot->modules[i].cmdline))
-            klog("boot: module %u does not fit into the HIP and is ignored\n", i);
+            klog_warn("boot: module %u does not fit into the HIP and is ignored\n", i);
     for (unsigned i = 0; i < boot->range_count; i++)
         if (!hip_add(boot->ranges[i].base, boot->ranges[i].size, boot->ranges[i].type, 0))
-            klog("boot: memory range %lx does not fit into the HIP and is ignored\n", boot->ranges[i].base);
+            klog_warn("boot: memory range %lx does not fit into the HIP and is ignored\n", boot->ranges[i].base);
     return true;
 }
 
@@ -156,8 +156,8 @@ bool core_init(const struct boot_info *b, struct cpu *boot_cpu) {
     if (cpus_make(boot_cpu, b->cpu_count) && arch_space_init(&kernel_pd) == NOVA_SUCCESS && sources_make() &&
         hip_make())
         return true;
-    klog("boot: the kernel's memory pool of %lu KiB is too small to start; the machine needs more RAM\n",
-         b->pool_size >> 10);
+    klog_at(KLOG_FATAL, "boot: the kernel's memory pool of %lu KiB is too small to start; the machine needs more RAM\n",
+            b->pool_size >> 10);
     return false;
 }
 
@@ -203,8 +203,10 @@ static enum abi_status segment_map(struct pd *pd, const u8 *image, const struct 
 
 static bool root_load(struct pd *pd, u64 *entry) {
     if (!boot->module_count) {
-        klog("boot: no boot module: give root's ELF image as the first module (GRUB: module2 /root.elf; QEMU: -initrd "
-             "root.elf)\n");
+        klog_at(
+            KLOG_FATAL,
+            "boot: no boot module: give root's ELF image as the first module (GRUB: module2 /root.elf; QEMU: -initrd "
+            "root.elf)\n");
         return false;
     }
     const struct boot_module *m = &boot->modules[0];
@@ -212,15 +214,15 @@ static bool root_load(struct pd *pd, u64 *entry) {
     static struct elf_info elf;
     const char *why = "";
     if (!elf_parse(image, m->size, &elf, &why)) {
-        klog("boot: the first module (%lu bytes) must be root's ELF image, but %s\n", m->size, why);
+        klog_at(KLOG_FATAL, "boot: the first module (%lu bytes) must be root's ELF image, but %s\n", m->size, why);
         return false;
     }
     for (unsigned i = 0; i < elf.count; i++) {
         enum abi_status status = segment_map(pd, image, &elf.segments[i]);
         if (status != NOVA_SUCCESS) {
-            klog("boot: root's segment at %lx (%lu bytes) cannot be mapped: %s\n", elf.segments[i].vaddr,
-                 elf.segments[i].memsz,
-                 status == NOVA_BAD_MEM ? "the kernel's memory pool is too small" : "it overlaps another one");
+            klog_at(KLOG_FATAL, "boot: root's segment at %lx (%lu bytes) cannot be mapped: %s\n", elf.segments[i].vaddr,
+                    elf.segments[i].memsz,
+                    status == NOVA_BAD_MEM ? "the kernel's memory pool is too small" : "it overlaps another one");
             return false;
         }
     }
@@ -258,7 +260,7 @@ bool core_root_init(struct cpu *c) {
     kobj_put(&pd->obj);
     return true;
 nomem:
-    klog("boot: the kernel's memory pool of %lu KiB is too small for root; the machine needs more RAM\n",
-         boot->pool_size >> 10);
+    klog_at(KLOG_FATAL, "boot: the kernel's memory pool of %lu KiB is too small for root; the machine needs more RAM\n",
+            boot->pool_size >> 10);
     return false;
 }

@@ -159,8 +159,8 @@ static void ec_stop(struct cpu *c, struct ec *ec, const char *why, bool final) {
     if (ec->cont == CONT_DEAD && !ec->callee)
         return;
     if (why)
-        klog("ec: %s on CPU %u (event base %lx, rip %lx) is shut down: %s\n", kind_names[ec->kind], ec->cpu,
-             ec->evt_base, ec->regs.rip, why);
+        klog_warn("ec: %s on CPU %u (event base %lx, rip %lx) is shut down: %s\n", kind_names[ec->kind], ec->cpu,
+                  ec->evt_base, ec->regs.rip, why);
     if (ec->cont == CONT_BLOCKED) {
         (void)sm_dequeue(ec);
         timeout_cancel(&c->timeouts, &ec->timeout);
@@ -186,7 +186,7 @@ void ec_event_failed(struct cpu *c, struct ec *ec, unsigned number, const char *
         ec_stop(c, ec, NULL, false); /* its domain dies: quietly */
         return;
     }
-    klog("ec: event %x, error %lx, address %lx\n", number, ec->regs.err, ec->fault_addr);
+    klog_warn("ec: event %x, error %lx, address %lx\n", number, ec->regs.err, ec->fault_addr);
     ec_stop(c, ec, why, false);
 }
 

@@ -11,9 +11,13 @@
 static struct spinlock klog_lock; /* rank klog: the ring */
 static char ring[KLOG_SIZE];
 static u64 ring_end; /* absolute position of the next character */
+static bool silent;  /* this line is for the ring only */
+u32 klog_level = KLOG_INFO;
 
 static void put(char c) {
     ring[ring_end++ % KLOG_SIZE] = c;
+    if (silent)
+        return;
     if (c == '\n')
         arch_putc('\r');
     arch_putc(c);
@@ -31,10 +35,11 @@ static void put_number(u64 v, unsigned base, bool negative) {
         put(buf[--n]);
 }
 
-void klog(const char *fmt, ...) {
+void klog_at(enum klog_level level, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     spin_lock(&klog_lock);
+    silent = level > klog_level;
     for (const char *f = fmt; *f; f++) {
         if (*f != '%') {
             put(*f);

@@ -17,6 +17,9 @@ header2:
     .short 6, 0 /* module alignment */
     .long 8
     .balign 8
+    .short 5, 1 /* a screen, if there is one: any size, 32 bits a dot */
+    .long 20, 0, 0, 32
+    .balign 8
     .short 10, 0 /* relocatable: lowest free place from 1 MiB on, page-aligned */
     .long 24, 0x100000, 0xffffffff, 4096, 1
     .short 0, 0

@@ -23,9 +23,13 @@ _Noreturn void hw_ap_main(struct cpu *c);
 /* Prints one line and stops: the machine lacks something that we need. */
 _Noreturn void hw_stop(const char *what);
 
-/* serial.c */
-void serial_init(void);
-extern bool hw_debugcon; /* copy the log to port 0xe9 */
+/* console.c: may be called again with other options. */
+struct cmdline;
+void console_init(const struct cmdline *o);
+/* screen.c. False: not one that can be used. */
+struct loader_screen;
+bool screen_init(const struct loader_screen *s);
+void screen_putc(char c);
 
 /* cpu.c */
 bool cpu_detect(const char **missing);

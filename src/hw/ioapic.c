@@ -61,7 +61,7 @@ u32 ioapic_init(void) {
         }
     }
     if (!ioapic_count)
-        klog("missing: I/O APIC; device interrupts other than messages do not arrive\n");
+        klog_warn("missing: I/O APIC; device interrupts other than messages do not arrive\n");
     return ABI_MAX_GSIS;
 }
 
@@ -91,7 +91,7 @@ bool arch_irq_has_pin(unsigned gsi) { return ioapic_of(gsi) != NULL; }
 void arch_irq_route(unsigned gsi, unsigned cpu, bool level, bool low, u32 *msi_addr, u32 *msi_data) {
     u32 apic_id = cpus[cpu]->mach.apic_id, vector = VEC_GSI + gsi;
     if (apic_id > 0xfe) { /* out of reach without interrupt remapping */
-        klog("gsi %u: CPU %u cannot be addressed by devices; CPU 0 takes it\n", gsi, cpu);
+        klog_warn("gsi %u: CPU %u cannot be addressed by devices; CPU 0 takes it\n", gsi, cpu);
         apic_id = cpus[0]->mach.apic_id;
     }
     *msi_addr = 0xfee00000u | apic_id << 12;

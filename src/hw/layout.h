@@ -19,6 +19,9 @@
 #define MACH_GDTR      38
 #define MACH_GDT       48
 
+#define FONT_GLYPHS 95 /* characters 32 to 126, 8 dots wide (tools/font) */
+#define FONT_HEIGHT 16
+
 #define SEL_KCODE 0x08
 #define SEL_KDATA 0x10
 #define SEL_UDATA 0x23 /* USER_SS, arch/regs.h */

@@ -1,4 +1,5 @@
 /* From the entry assembly to the dispatch loops: what the loader and the firmware say becomes struct boot_info. */
+#include "arch/cmdline.h"
 #include "arch/multiboot.h"
 #include "arch/vcpu.h"
 #include "core/klog.h"
@@ -16,6 +17,7 @@ struct cpu hw_boot_cpu __attribute__((aligned(4096)));
 struct acpi_info hw_acpi;
 struct range_list hw_ranges;
 static struct loader_info loader;
+static struct cmdline options;
 static struct boot_info boot;
 static struct boot_module modules[LOADER_MODULES_MAX];
 static struct boot_cpu boot_cpus[ABI_MAX_CPUS];
@@ -23,7 +25,7 @@ static u32 apic_ids[ABI_MAX_CPUS];
 static struct boot_range holes[1 + ACPI_MAX_IOAPICS + ACPI_MAX_DRHDS];
 
 void hw_stop(const char *what) {
-    klog("novella: stopped: %s\n", what);
+    klog_at(KLOG_FATAL, "novella: stopped: %s\n", what);
     for (;;)
         __asm__ volatile("cli; hlt" ::: "memory");
 }
@@ -33,20 +35,6 @@ static const void *early_map(void *context, u64 addr, u64 size) {
     return addr < EARLY_LIMIT && size <= EARLY_LIMIT - addr ? arch_phys_ptr(PADDR(addr)) : NULL;
 }
 static const struct phys_reader reader = {.map = early_map};
-
-static bool word_in(const char *text, const char *word) {
-    u64 n = 0;
-    while (word[n])
-        n++;
-    for (bool start = true; *text; start = *text++ == ' ') {
-        u64 i = 0;
-        while (start && i < n && text[i] == word[i])
-            i++;
-        if (i == n && (text[n] == ' ' || !text[n]))
-            return true;
-    }
-    return false;
-}
 
 static void range_set_or_stop(u64 base, u64 size, i32 type) {
     if (!range_set(&hw_ranges, base, size, type))
@@ -77,9 +65,10 @@ static void memory_find(void) {
         pool = place(size, PAGE_SIZE);
     }
     if (!strings || !pool) {
-        klog("novella: too little memory: %lu MiB RAM, boot modules included; the kernel needs 4 MiB in one piece "
-             "below 4 GiB\n",
-             ram / MIB);
+        klog_at(KLOG_FATAL,
+                "novella: too little memory: %lu MiB RAM, boot modules included; the kernel needs 4 MiB in one piece "
+                "below 4 GiB\n",
+                ram / MIB);
         hw_stop("give the machine more memory or fewer boot modules");
     }
     range_set_or_stop(pool, size, HIP_MEM_KERNEL);
@@ -108,16 +97,16 @@ static void acpi_find(void) {
         }
     }
     if (!acpi_parse(&reader, copy, size, &hw_acpi))
-        klog("missing: usable ACPI tables; one CPU, no I/O APIC\n");
+        klog_warn("missing: usable ACPI tables; one CPU, no I/O APIC\n");
     else if (hw_acpi.damaged)
-        klog("acpi: %u tables are damaged or out of reach and are ignored\n", hw_acpi.damaged);
+        klog_warn("acpi: %u tables are damaged or out of reach and are ignored\n", hw_acpi.damaged);
 }
 
 /* This CPU is number 0; the others follow in table order. */
 static void cpus_find(void) {
     unsigned n = 1;
     apic_ids[0] = cpu_apic_id();
-    for (u32 i = 0; i < hw_acpi.cpu_count; i++) {
+    for (u32 i = 0; !options.nosmp && i < hw_acpi.cpu_count; i++) {
         const struct acpi_cpu *a = &hw_acpi.cpus[i];
         unsigned at = a->apic_id == apic_ids[0] ? 0 : n;
         if (at >= ABI_MAX_CPUS || (a->apic_id > 0xfe && !hw_features.x2apic)) {
@@ -129,7 +118,7 @@ static void cpus_find(void) {
         boot_cpus[at].acpi_id = (u8)a->acpi_id;
     }
     if (hw_acpi.cpus_lost)
-        klog("cpus: %u more than the %u that can be used stay parked\n", hw_acpi.cpus_lost, n);
+        klog_warn("cpus: %u more than the %u that can be used stay parked\n", hw_acpi.cpus_lost, n);
     for (unsigned i = 0; i < n; i++)
         cpu_topology(apic_ids[i], &boot_cpus[i]);
     boot.cpus = boot_cpus;
@@ -167,7 +156,7 @@ static void boot_info_fill(void) {
     boot.module_count = loader.module_count;
     boot.cmdline = loader.strings + loader.cmdline;
     boot.iommus = hw_acpi.drhd;
-    boot.iommu_count = hw_acpi.drhd_count;
+    boot.iommu_count = options.noiommu ? 0 : hw_acpi.drhd_count;
     boot.mcfg = hw_acpi.mcfg;
     boot.mcfg_count = hw_acpi.mcfg_count;
     boot.features = arch_vcpu_features();
@@ -189,7 +178,7 @@ void hw_ap_main(struct cpu *c) {
     cpu_idt_early();
     lapic_init();
     if (!cpu_bring_up(c)) {
-        klog("cpu %u: no memory for it\n", c->id);
+        klog_warn("cpu %u: no memory for it\n", c->id);
         for (;;)
             __asm__ volatile("cli; hlt" ::: "memory");
     }
@@ -209,29 +198,46 @@ static void report(void) {
          : boot.features & HIP_VMX ? " VT-x with nested paging"
                                    : "");
     if (!f->smep || !f->smap)
-        klog("missing: SMEP or SMAP; kernel bugs are easier to exploit\n");
+        klog_warn("missing: SMEP or SMAP; kernel bugs are easier to exploit\n");
     klog("boot: %u modules%s, %u GSIs, HPET %s, DMA remapping %s\n", loader.module_count,
          loader.modules_lost ? " (others unusable)" : "", boot.gsi_count, hw_acpi.hpet_addr ? "there" : "none",
-         hw_acpi.drhd_count ? "VT-d" : "none");
+         options.noiommu      ? "switched off"
+         : hw_acpi.drhd_count ? "VT-d"
+                              : "none");
     if (hw_acpi.drhds_lost)
-        klog("missing: use of %u VT-d units, too many, of other PCI segments or above 4 GiB\n", hw_acpi.drhds_lost);
+        klog_warn("missing: use of %u VT-d units, too many, of other PCI segments or above 4 GiB\n",
+                  hw_acpi.drhds_lost);
+}
+
+static void options_apply(void) {
+    cmdline_parse(loader.strings + loader.cmdline, &options);
+    klog_level = options.loglevel;
+    console_init(&options);
+    if (!options.nofb)
+        (void)screen_init(&loader.screen);
 }
 
 void hw_main(u32 magic, u32 info, u64 moved) {
     const char *why = NULL;
     hw_image_moved = moved;
-    serial_init();
+    cmdline_parse("", &options);
+    console_init(&options); /* for what goes wrong before the loader's words are known */
     cpu_gs_set(&hw_boot_cpu);
     bool fit = cpu_detect(&why);
     if (!fit) {
-        klog("novella: this CPU lacks %s\n", why);
+        klog_at(KLOG_FATAL, "novella: this CPU lacks %s\n", why);
         hw_stop("required CPU feature missing");
     }
     cpu_control_init();
     cpu_idt_early();
     bool loaded = multiboot_parse(magic, info, &reader, &loader, &why);
-    hw_debugcon = word_in(loader.strings + loader.cmdline, "debugcon");
+    options_apply();
     klog("\nNovella microhypervisor, %u-bit physical addresses\n", hw_features.phys_bits);
+    if (options.bad)
+        klog_warn(
+            "cmdline: %u words are not understood, first \"%s\"; there are serial=com1..com4|PORT|pci|none[,BAUD] "
+            "loglevel=0..2 debugcon nofb noiommu nosmp\n",
+            options.bad, options.word);
     if (!loaded)
         hw_stop(why);
     acpi_find();
@@ -252,7 +258,7 @@ void hw_main(u32 magic, u32 info, u64 moved) {
     report();
     paging_identity(false);
     if (!core_root_init(&hw_boot_cpu))
-        klog("novella: there is no root to run; nothing else to do\n");
+        klog_at(KLOG_FATAL, "novella: there is no root to run; nothing else to do\n");
     smp_release();
     hw_dispatch(&hw_boot_cpu);
 }

@@ -55,13 +55,13 @@ static void skew_check(struct cpu *c) {
         arch_cpu_relax();
     u64 after = rdtsc(), stamp = atomic_xchg(&skew.stamp, 0), slack = (u64)SKEW_WARN_US * hw_tsc_khz / 1000;
     if (stamp && (stamp + slack < before || stamp > after + slack))
-        klog("cpu %u: its TSC is off by %ld ticks; times measured across CPUs are wrong by that much\n", c->id,
-             (i64)(stamp - before));
+        klog_warn("cpu %u: its TSC is off by %ld ticks; times measured across CPUs are wrong by that much\n", c->id,
+                  (i64)(stamp - before));
 }
 
 static void cpu_start(struct cpu *c, u8 *page, u64 phys) {
     if (!paging_cpu_init(c)) {
-        klog("cpu %u: no memory for its stacks; not started\n", c->id);
+        klog_warn("cpu %u: no memory for its stacks; not started\n", c->id);
         return;
     }
     word_at(page, ap_stack, c->mach.stack_top);
@@ -72,7 +72,7 @@ static void cpu_start(struct cpu *c, u8 *page, u64 phys) {
     if (!wait_started(c, 10000)) {
         lapic_icr(id, ICR_STARTUP | (u32)(phys >> 12));
         if (!wait_started(c, 1000000)) {
-            klog("cpu %u (APIC id %u) does not start and is left out\n", c->id, id);
+            klog_warn("cpu %u (APIC id %u) does not start and is left out\n", c->id, id);
             lapic_icr(id, ICR_INIT);
             return;
         }
@@ -84,7 +84,7 @@ void smp_start(unsigned count) {
     u64 phys = count > 1 ? trampoline_page() : 0;
     if (!phys) {
         if (count > 1)
-            klog("missing: a free page below 640 KiB; only the boot CPU runs\n");
+            klog_warn("missing: a free page below 640 KiB; only the boot CPU runs\n");
         return;
     }
     u8 *page = arch_phys_ptr(PADDR(phys));

@@ -68,7 +68,7 @@ static void interrupt(struct cpu *c, u64 vec) {
         core_ipi(c);
     } else if (vec == VEC_ERROR) {
         lapic_eoi();
-        klog("cpu %u: local APIC error\n", c->id);
+        klog_warn("cpu %u: local APIC error\n", c->id);
     } /* else spurious: no EOI */
 }
 
@@ -102,7 +102,7 @@ void hw_trap_ist(struct uregs *r, struct cpu *c) {
     case V_NMI:
         panic_stop_self();
         if (atomic_fetch_add(&nmis, 1) < 10 && r->cs != SEL_KCODE) /* not inside klog */
-            klog("cpu %u: NMI that nobody asked for\n", c->id);
+            klog_warn("cpu %u: NMI that nobody asked for\n", c->id);
         break;
     case V_DB:
         dr6_write(0xffff0ff0); /* a breakpoint that a user set up for the entry path: nothing to do */

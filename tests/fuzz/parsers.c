@@ -5,7 +5,9 @@
 #include "../../userland/vmm/loader.h"
 #include "arch/acpi.h"
 #include "arch/elf.h"
+#include "arch/cmdline.h"
 #include "arch/multiboot.h"
+#include "core/klog.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,6 +257,25 @@ static void multiboot_run(const u8 *bytes, size_t size) {
     free(image);
 }
 
+/* --- boot command line --- */
+static size_t cmdline_seed(unsigned n, u8 *to) {
+    static const char text[] =
+        "/novella.elf debugcon nosmp noiommu nofb loglevel=1 serial=com2,9600 serial=0x3f8 serial=pci root.x";
+    memcpy(to, text, sizeof(text));
+    return n ? 0 : sizeof(text);
+}
+
+static void cmdline_run(const u8 *bytes, size_t size) {
+    struct cmdline c;
+    char *text = malloc(size + 1);
+    memcpy(text, bytes, size);
+    text[size] = 0;
+    cmdline_parse(text, &c);
+    holds(c.loglevel <= KLOG_INFO && c.serial <= SERIAL_NONE && c.serial_port >= 8 && BAUD_MAX % c.serial_baud == 0);
+    holds(memchr(c.word, 0, sizeof(c.word)) && (c.bad != 0) == (c.word[0] != 0));
+    free(text);
+}
+
 /* --- ELF: the kernel's loader of root, root's of components, the VMM's of guests --- */
 static void elf_head(u8 *p, u64 entry, unsigned segments) {
     memcpy(p, "\177ELF\2\1\1", 7);
@@ -399,12 +420,9 @@ static void loader_run(const u8 *bytes, size_t size) {
 }
 
 const struct parser parsers[] = {
-    {"acpi", false, acpi_seed, acpi_run},
-    {"multiboot", false, multiboot_seed, multiboot_run},
-    {"elf", false, elf_seed, elf_run},
-    {"root_elf", false, elf_seed, root_elf_run},
-    {"root_acpi", false, root_acpi_seed, root_acpi_run},
-    {"config", true, config_seed, config_run},
-    {"loader", false, loader_seed, loader_run},
+    {"acpi", false, acpi_seed, acpi_run},         {"multiboot", false, multiboot_seed, multiboot_run},
+    {"cmdline", true, cmdline_seed, cmdline_run}, {"elf", false, elf_seed, elf_run},
+    {"root_elf", false, elf_seed, root_elf_run},  {"root_acpi", false, root_acpi_seed, root_acpi_run},
+    {"config", true, config_seed, config_run},    {"loader", false, loader_seed, loader_run},
 };
 const unsigned parser_count = ARRAY_SIZE(parsers);

@@ -34,7 +34,7 @@ def config(*sections, on_last_exit="poweroff", console=CONSOLE):
 class Machine:
     """With Machine(...) as m: m.expect(...), m.send(...), m.end(). The machine is gone when the block is left."""
 
-    def __init__(self, test, conf=None, cpus=4, mem="2G", modules=ALL_MODULES, files=None, boot="kernel", cpu="max", extra=(), name="run"):
+    def __init__(self, test, conf=None, cpus=4, mem="2G", modules=ALL_MODULES, files=None, boot="kernel", cpu="max", extra=(), name="run", serial=None):
         self.dir = os.path.join(test.dir, name)
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir)
@@ -44,7 +44,7 @@ class Machine:
             raise Failure("qemu-system-x86_64 is not installed: this test cannot run (apt-get install qemu-system-x86)")
         boot_dir = os.path.join(test.build, "boot")
         self.command = [qemu, "-machine", "q35", "-cpu", cpu, "-accel", "tcg,thread=multi", "-smp", str(cpus), "-m", mem, "-display",
-                        "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", *extra]
+                        "none", "-serial", serial or "stdio", "-monitor", "none", "-no-reboot", *extra]
         if boot == "kernel":
             self.command += ["-kernel", os.path.join(boot_dir, "novella32.elf")]
             self.command += self.initrd(boot_dir, modules, conf, files or {})

@@ -24,7 +24,12 @@ static struct phys_image image_new(void) {
 }
 
 static void make1(struct phys_image *m) {
-    phys_put(m, BASE, 4, 4 | 8 | 64);
+    phys_put(m, BASE, 4, 4 | 8 | 64 | 4096);
+    phys_put(m, BASE + 88, 8, 0xfd000000); /* frame buffer: address, bytes a line, width, height, bits a dot, type */
+    phys_put(m, BASE + 96, 4, 4096);
+    phys_put(m, BASE + 100, 4, 1024);
+    phys_put(m, BASE + 104, 4, 768);
+    phys_put(m, BASE + 108, 2, 32 | 1 << 8);
     phys_put(m, BASE + 16, 4, BASE + 0x400); /* command line */
     strcpy((char *)m->bytes + 0x400, "novella debugcon");
     phys_put(m, BASE + 20, 4, 2);
@@ -66,8 +71,24 @@ static void make2(struct phys_image *m) {
     at = next;
     next = tag(m, at, 14, 28);
     memcpy(m->bytes + (at - BASE) + 8, "RSD PTR ", 8);
+    at = next;
+    next = tag(m, at, 8, 32);
+    phys_put(m, at + 8, 8, 0xb8000);
+    phys_put(m, at + 16, 4, 160);
+    phys_put(m, at + 20, 4, 80);
+    phys_put(m, at + 24, 4, 25);
+    phys_put(m, at + 28, 2, 16 | 2 << 8);
     at = tag(m, next, 0, 8);
     phys_put(m, BASE, 4, at - BASE);
+}
+
+static void screen_is(u64 addr, u32 pitch, u32 width, u32 height, u32 bpp, u32 type) {
+    assert_int_equal(info.screen.addr, addr);
+    assert_int_equal(info.screen.pitch, pitch);
+    assert_int_equal(info.screen.width, width);
+    assert_int_equal(info.screen.height, height);
+    assert_int_equal(info.screen.bpp, bpp);
+    assert_int_equal(info.screen.type, type);
 }
 
 static void good1(void **state) {
@@ -83,6 +104,7 @@ static void good1(void **state) {
     assert_int_equal(info.modules[0].base, MODULE);
     assert_int_equal(info.modules[0].size, 0x100);
     assert_string_equal(info.strings + info.modules[0].cmdline, "root.elf a b");
+    screen_is(0xfd000000, 4096, 1024, 768, 32, SCREEN_RGB);
     assert_true(range_is(&info.map, 0, 0x9f000, HIP_MEM_RAM));
     assert_false(range_is(&info.map, 0x9f000, 0x1000, HIP_MEM_RAM));
     assert_true(range_is(&info.map, 0x7ff0000, 0x1000, HIP_MEM_RESERVED));
@@ -100,6 +122,7 @@ static void good2(void **state) {
     assert_string_equal(info.strings + info.cmdline, "debugcon");
     assert_int_equal(info.module_count, 1);
     assert_string_equal(info.strings + info.modules[0].cmdline, "root.elf");
+    screen_is(0xb8000, 160, 80, 25, 16, SCREEN_TEXT);
     assert_int_equal(info.rsdp_size, 20);
     assert_memory_equal(info.rsdp, "RSD PTR ", 8);
     assert_true(range_is(&info.map, 0x100000, 0x7f00000, HIP_MEM_RAM));

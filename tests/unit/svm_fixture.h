@@ -114,7 +114,7 @@ static void test_kill(struct cpu *c, struct ec *ec, const char *why) {
     (void)c, (void)ec, (void)why;
     rec.kills++;
 }
-static void test_klog(const char *fmt, ...) { (void)fmt; }
+static void test_klog_at(enum klog_level level, const char *fmt, ...) { (void)level, (void)fmt; }
 static struct account test_account;
 static void *kernel_pages[16]; /* what the kernel itself keeps for good */
 static unsigned kernel_page_count;
@@ -174,7 +174,7 @@ static void test_world_switch(u64 guest, u64 host, struct uregs *regs);
 #define core_resume          test_resume
 #define core_vmexit          test_vmexit
 #define ec_kill              test_kill
-#define klog                 test_klog
+#define klog_at              test_klog_at
 #define kmem_pages_alloc     test_pages_alloc
 #define kmem_pages_free      test_pages_free
 #define slab_alloc           test_slab_alloc

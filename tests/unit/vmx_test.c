@@ -78,7 +78,7 @@ static void test_kill(struct cpu *c, struct ec *ec, const char *why) {
     (void)c, (void)ec, (void)why;
     rec.kills++;
 }
-static void test_klog(const char *fmt, ...) { (void)fmt; }
+static void test_klog_at(enum klog_level level, const char *fmt, ...) { (void)level, (void)fmt; }
 
 #define vmx_world_switch     test_world_switch
 #define rdmsr                test_rdmsr
@@ -87,7 +87,7 @@ static void test_klog(const char *fmt, ...) { (void)fmt; }
 #define core_resume          test_resume
 #define core_vmexit          test_vmexit
 #define ec_kill              test_kill
-#define klog                 test_klog
+#define klog_at              test_klog_at
 /* our own copies of what the library also has */
 #define vmx                   test_vmx
 #define vmx_vendor            test_vmx_vendor

@@ -1,6 +1,9 @@
 """Each way to boot reaches root's report: -kernel, GRUB on BIOS and UEFI from CD and disk, isolinux, and moved by the loader."""
+import gzip
 import os
+import re
 import shutil
+import socket
 import struct
 import subprocess
 import time
@@ -10,6 +13,7 @@ SMALL = ["root.elf", "novella.conf", "console.elf"]
 OVMF = "/usr/share/OVMF/OVMF_%s_4M.fd"
 ISOLINUX = ["/usr/lib/ISOLINUX/isolinux.bin"] + ["/usr/lib/syslinux/modules/bios/%s.c32" % m for m in ("ldlinux", "libcom32", "mboot")]
 RELOCATABLE = struct.pack("<HHII", 10, 0, 24, 0x100000)  # Multiboot2 Specification 2.0, 3.1.13: type, flags, size, lowest address
+FONT = "/usr/share/consolefonts/Lat15-Fixed16.psf.gz"
 MOVED_TO = 0x3457000  # not a multiple of anything larger than a page
 
 
@@ -90,10 +94,63 @@ def kernel(test):
         m.end(20)
 
 
+def screen_text(ppm, font):
+    """What stands on a picture of the screen, cell by cell: only glyphs that are the font's dot for dot are letters."""
+    header, _, rest = ppm.partition(b"\n255\n")
+    width, height = map(int, header.split()[1:3])
+    glyphs = {font[4 + c * 16:4 + c * 16 + 16]: chr(c) for c in range(32, 127)}
+    lit = [v > 127 for v in rest[::3]]
+
+    def cell(x, y):
+        return bytes(sum(lit[(y * 16 + line) * width + x * 8 + bit] << (7 - bit) for bit in range(8)) for line in range(16))
+    return "\n".join("".join(glyphs.get(cell(x, y), "\0") for x in range(width // 8)).rstrip() for y in range(height // 16))
+
+
+def screen(test):
+    """The log is on the screen that GRUB hands over, on a machine without serial port, too."""
+    monitor = os.path.join(test.dir, "monitor")
+    picture = os.path.join(test.dir, "screen.ppm")
+    extra = ["-vga", "std", "-monitor", "unix:%s,server=on,wait=off" % monitor]
+    with Machine(test, boot=cd(iso(test, "")) , mem="1G", extra=extra, name="screen") as m:
+        m.expect(r"root: 4 processors", 60)
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(monitor)
+            s.sendall(b"screendump %s\n" % picture.encode())
+            limit = time.monotonic() + 10
+            while time.monotonic() < limit and not (os.path.exists(picture) and os.path.getsize(picture) > 1000):
+                m.pump(0.1)
+            m.pump(0.5)
+    text = screen_text(open(picture, "rb").read(), gzip.open(FONT).read())
+    for line in ("Novella microhypervisor", "cpus: 4 of 4 run", "boot: 7 modules"):
+        if not re.search("(?m)^" + line, text):
+            raise Failure("the screen does not show '%s' but %r" % (line, text.strip("\0\n")[:500]))
+
+
+def options(test):
+    """The kernel's options: another serial port, how much it says, fewer CPUs, no IOMMU, and a word that does not exist."""
+    def booted(name, words, *extra, serial=None):
+        return Machine(test, boot=["-kernel", os.path.join(test.build, "boot", "novella32.elf"), "-append", words, "-initrd",
+                                   os.path.join(test.build, "boot", "root.elf")], mem="512M", extra=extra, name=name, serial=serial)
+    iommu = ["-device", "intel-iommu,aw-bits=48"]
+    with booted("serial-pci", "serial=pci", "-device", "pci-serial,chardev=c", "-chardev", "stdio,id=c", serial="null") as m:
+        m.expect(r"Novella microhypervisor.*\n(.*\n)*boot: 1 modules", 30)
+    with booted("com2", "serial=com2,57600 nosmp noiommu", *iommu, "-serial", "stdio", serial="null") as m:
+        m.expect(r"cpus: 1 of 1 run", 30)
+        m.expect(r"DMA remapping switched off", 30)
+    with booted("loglevel", "loglevel=0 surely.not", *iommu) as m:
+        m.expect(r"root: 4 processors", 30, refuse=rb"cpus: |cmdline: ")
+    with booted("unknown", "debugcon smp=1") as m:
+        m.expect(r'cmdline: 1 words are not understood, first "smp=1"', 30)
+
+
 def run(test):
     start = time.monotonic()
     kernel(test)
     test.note("%-10s %4.1f s" % ("kernel", time.monotonic() - start))
+    for part in (options, screen):
+        start = time.monotonic()
+        part(test)
+        test.note("%-10s %4.1f s" % (part.__name__, time.monotonic() - start))
     for name, image, medium, firmware in WAYS:
         start = time.monotonic()
         boot = medium(image(test, name)) + (firmware(test, name) if firmware else [])

@@ -35,6 +35,7 @@ static inline u32 inl(u16 port) {
     return v;
 }
 static inline void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
+static inline void outl(u16 port, u32 v) { __asm__ volatile("outl %0, %1" ::"a"(v), "Nd"(port)); }
 #define INSN_MMIO(type, bits)                                                                                          \
     static inline type mmio_read##bits(u64 pa) { return *(volatile type *)arch_phys_ptr(PADDR(pa)); }                  \
     static inline void mmio_write##bits(u64 pa, u64 v) { *(volatile type *)arch_phys_ptr(PADDR(pa)) = (type)v; }
