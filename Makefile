@@ -53,7 +53,7 @@ SIM_BASE := $(COMMON) -fvisibility=hidden -fno-pie -Isrc -Isrc/sim/inc
 # Away from the numbers that are physical addresses: the trace hash tells program addresses from other values.
 # --wrap: what the reference model watches (src/sim/lockstep.c).
 SIM_LINK := -no-pie -Wl,-Ttext-segment=0x64000000 \
-            -Wl,--wrap=hypercall_run,--wrap=ipc_receive,--wrap=ipc_reply,--wrap=ipc_reply_transfer
+            -Wl,--wrap=hypercall_run,--wrap=hypercall_finish,--wrap=ipc_receive,--wrap=ipc_reply,--wrap=ipc_reply_transfer
 
 # Not `:=`: on a fresh machine there is no gcc yet when this file is read.
 USER_FLAGS = $(COMMON) -O2 -fno-pie -fstack-protector-strong -ftls-model=local-exec -fno-asynchronous-unwind-tables \

@@ -11,7 +11,7 @@ enum cpu_hazard { /* cpu->hazard, set by anyone, tested at every kernel exit; lo
                   HZ_SHOOT = 1,
                   HZ_INBOX = 2,
                   HZ_SCHED = 4, /* pick again */
-                  HZ_REAP = 8,  /* a dying PD waits for its next step */
+                  HZ_REAP = 8,  /* a dying PD or a dead EC's revoke waits for its next step */
                   HZ_RCU = 16,  /* an epoch waits for this CPU, or callbacks are ripe */
 };
 struct pd;
@@ -44,6 +44,7 @@ struct cpu {
         bool idle;      /* atomic */
     } rcu;
     struct pd *reap;     /* atomic: dying PDs */
+    struct ec *reap_ecs; /* atomic: dead ECs with a revoke to finish */
     u64 guest_flush_gen; /* arch/vcpu: generation of ASIDs on this CPU */
     u32 next_asid;
     u64 counters[ABI_COUNTERS]; /* atomic, written by this CPU */

@@ -4,6 +4,7 @@
 #include "arch/mem.h"
 #include "arch/vcpu.h"
 #include "core/cpu.h"
+#include "core/hypercall.h"
 #include "core/klog.h"
 #include "core/pd.h"
 #include "core/sm.h"
@@ -210,6 +211,7 @@ void ec_work(struct cpu *c, struct ec *ec) {
     if (ec->gone)
         return;
     ec->gone = true;
+    bool half_done = hypercall_half_done(ec);
     ec_stop(c, ec, NULL, true);
     if (c->fpu_owner == ec)
         c->fpu_owner = NULL;
@@ -218,7 +220,22 @@ void ec_work(struct cpu *c, struct ec *ec) {
     ec_leave_pd(ec);
     if (ec->utcb)
         space_utcb_remove(ec->pd, ec->utcb_vpn, arch_ptr_phys(ec->utcb).v >> PAGE_SHIFT);
-    rcu_call(&ec->obj.rcu, ec_free);
+    if (half_done) {
+        ec->sm_next = c->reap_ecs;
+        atomic_store_rlx(&c->reap_ecs, ec);
+        cpu_hazard_set(c, HZ_REAP);
+    } else {
+        rcu_call(&ec->obj.rcu, ec_free);
+    }
+}
+
+bool ec_reap(struct cpu *c) {
+    struct ec *ec = c->reap_ecs;
+    if (ec && hypercall_finish(ec)) {
+        atomic_store_rlx(&c->reap_ecs, ec->sm_next);
+        rcu_call(&ec->obj.rcu, ec_free);
+    }
+    return c->reap_ecs != NULL;
 }
 
 void ec_woken(struct cpu *c, struct ec *ec) {

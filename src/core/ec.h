@@ -55,11 +55,11 @@ struct ec {
     u64 rcu_since;                  /* memory ran out: it waits for what has died (rcu_push) */
     struct kobj *pending;           /* object that a restarted create is making */
     struct sm *sm;                  /* atomic: queued on; cleared under the semaphore's lock by whoever dequeues */
-    struct ec *sm_next, *sm_prev;
-    u8 wake_status;         /* enum abi_status the down returns */
-    struct timeout timeout; /* deadline of the down, home CPU only */
-    struct inbox_item wake; /* woken by another CPU */
-    struct inbox_item work; /* kill or destroy on the home CPU */
+    struct ec *sm_next, *sm_prev;   /* when dead: sm_next is the next one of cpu->reap_ecs */
+    u8 wake_status;                 /* enum abi_status the down returns */
+    struct timeout timeout;         /* deadline of the down, home CPU only */
+    struct inbox_item wake;         /* woken by another CPU */
+    struct inbox_item work;         /* kill or destroy on the home CPU */
     struct arch_bases bases;
     void *fpu;         /* image, arch_fpu_size bytes */
     struct sc *sc;     /* atomic: bound SC (at most one), not referenced: the SC refers to us */
@@ -82,6 +82,8 @@ void ec_event_failed(struct cpu *c, struct ec *ec, unsigned number, const char *
 void ec_kill_remote(struct ec *ec);
 /* Last reference gone. */
 void ec_destroy(struct ec *ec);
+/* Home CPU: the next step of a revoke whose EC died half-way, then the EC is freed. True if there is more to do. */
+bool ec_reap(struct cpu *c);
 /* Inbox of the home CPU. */
 void ec_woken(struct cpu *c, struct ec *ec);
 void ec_work(struct cpu *c, struct ec *ec);

@@ -173,14 +173,25 @@ static enum abi_status sys_create(struct cpu *c, struct ec *ec, unsigned number)
     return memory_awaited(c, ec, status);
 }
 
-static enum abi_status sys_revoke(struct cpu *c, struct ec *ec) {
+static enum abi_status sys_revoke(struct ec *ec) {
     enum space_result result = space_revoke(ec->pd, ec->regs.rsi, ARG_FLAGS(&ec->regs) & HF_REVOKE_SELF, &ec->progress);
     if (result == SPACE_AGAIN) {
         ec->cont = CONT_SYSCALL;
         return NOVA_SUCCESS;
     }
     ec->progress = (struct space_progress){0};
-    return memory_awaited(c, ec, result == SPACE_NOMEM ? NOVA_BAD_MEM : NOVA_SUCCESS);
+    return result == SPACE_NOMEM ? NOVA_BAD_MEM : NOVA_SUCCESS;
+}
+
+bool hypercall_half_done(const struct ec *ec) {
+    unsigned number = ec->regs.rdi & 0xf;
+    return ec->cont == CONT_SYSCALL && (number == HC_REVOKE || number == HC_EXTENSION);
+}
+
+bool hypercall_finish(struct ec *ec) {
+    ec->cont = CONT_DEAD;
+    (void)((ec->regs.rdi & 0xf) == HC_REVOKE ? sys_revoke(ec) : extension_run(ec));
+    return ec->cont == CONT_DEAD;
 }
 
 static enum abi_status sys_sm_ctrl(struct cpu *c, struct ec *ec) {
@@ -280,7 +291,7 @@ void hypercall_run(struct cpu *c, struct ec *ec) {
         status = sys_create(c, ec, number);
         break;
     case HC_REVOKE:
-        status = sys_revoke(c, ec);
+        status = memory_awaited(c, ec, sys_revoke(ec));
         break;
     case HC_LOOKUP:
         ec->regs.rsi = space_lookup(ec->pd, ec->regs.rsi);

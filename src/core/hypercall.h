@@ -7,6 +7,11 @@ struct cpu;
 /* Executes ec's hypercall from its registers; ec == c->ec. With ec->cont CONT_SYSCALL afterwards it is executed again later. */
 void hypercall_run(struct cpu *c, struct ec *ec);
 
+/* A revoke (or KMEM_ADD) that stopped half-way: it has barred what it was about to remove, so somebody has to go on with it. */
+bool hypercall_half_done(const struct ec *ec);
+/* The next step of one whose EC is dead. False: there is more. */
+bool hypercall_finish(struct ec *ec);
+
 /* Operations of our own, number in the flags (docs/abi.md, extensions). */
 enum abi_status extension_run(struct ec *ec);
 

@@ -62,7 +62,7 @@ void pd_die(struct pd *pd) {
 bool pd_reap(struct cpu *c) {
     struct pd *pd = c->reap;
     if (!pd)
-        return false;
+        return ec_reap(c);
     arch_iommu_detach(pd);
     if (space_clear(pd, &pd->reap) == SPACE_DONE) {
         /* clearing may have pushed further PDs before this one */
@@ -72,7 +72,7 @@ bool pd_reap(struct cpu *c) {
         atomic_store_rlx(link, pd->reap_next);
         kobj_put(&pd->obj);
     }
-    return c->reap != NULL;
+    return c->reap || c->reap_ecs;
 }
 
 static void pd_free(struct rcu_head *h) {

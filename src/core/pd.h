@@ -33,6 +33,6 @@ void pd_setup(struct pd *pd);
 void pd_die(struct pd *pd);
 /* Nothing refers to the shell any more: frees it after a grace period. */
 void pd_destroy(struct pd *pd);
-/* A bounded step of dying PDs' teardown on this CPU. True if there is more to do. */
+/* A bounded step of what the dead have left on this CPU: teardown of PDs, revokes of ECs. True if there is more to do. */
 struct cpu;
 bool pd_reap(struct cpu *c);

@@ -78,7 +78,7 @@ static void epoch_pass(struct cpu *c) {
 static bool any_pending(void) {
     for (unsigned i = 0; i < cpu_count; i++)
         if (cpus[i] && (atomic_load_rlx(&cpus[i]->rcu.count) || atomic_load_rlx(&cpus[i]->inbox) ||
-                        atomic_load_rlx(&cpus[i]->reap)))
+                        atomic_load_rlx(&cpus[i]->reap) || atomic_load_rlx(&cpus[i]->reap_ecs)))
             return true;
     return false;
 }

@@ -261,6 +261,10 @@ static void references_count(void) {
         rcu_mark(c->rcu.wait);
         for (const struct pd *pd = c->reap; pd; pd = pd->reap_next)
             link_to(&pd->obj);
+        for (const struct ec *ec = c->reap_ecs; ec; ec = ec->sm_next) {
+            assert(ec->gone && !sim_alloc_at(ec)->pending);
+            sim_alloc_at(ec)->pending = true;
+        }
     }
 }
 

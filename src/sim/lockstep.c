@@ -1,4 +1,4 @@
-/* Watches the kernel for the model. Four of its functions are wrapped by the linker (Makefile: SIM_LINK): everything that a call does to
+/* Watches the kernel for the model. Five of its functions are wrapped by the linker (Makefile: SIM_LINK): everything that a call does to
  * capabilities happens inside of them, on the CPU of both ends. What runs at the same time is judged together, when all of it is done. */
 #include "sim/lockstep.h"
 #include "arch/assert.h"
@@ -12,6 +12,8 @@
 /* Undefined? Then the program is linked without SIM_LINK. */
 void __real_hypercall_run(struct cpu *c, struct ec *ec);
 void __wrap_hypercall_run(struct cpu *c, struct ec *ec);
+bool __real_hypercall_finish(struct ec *ec);
+bool __wrap_hypercall_finish(struct ec *ec);
 void __real_ipc_receive(struct cpu *c, struct ec *ec);
 void __wrap_ipc_receive(struct cpu *c, struct ec *ec);
 void __real_ipc_reply(struct cpu *c);
@@ -85,10 +87,12 @@ static void flight_end(struct flight *f, bool unknown) {
     *f = flights[--flying];
 }
 
-/* Its EC was shut down before it was done. */
+/* Its EC was shut down before it was done. The revoke of one that is gone is finished all the same. */
 static bool given_up(const struct flight *f) {
     const struct ec *ec = f->ec;
     if (f->inside)
+        return false;
+    if (sim_alloc_at(ec) && ec->gone && f->step && !f->step->transfer && (f->step->rdi & 0xf) == HC_REVOKE)
         return false;
     return !sim_alloc_at(ec) || (ec->cont != CONT_SYSCALL && ec->cont != CONT_RECV && ec->cont != CONT_REPLY);
 }
@@ -185,6 +189,24 @@ void __wrap_hypercall_run(struct cpu *c, struct ec *ec) {
         hypercall_done(ec, f->step);
     flight_end(f, false);
     batch_try();
+}
+
+bool __wrap_hypercall_finish(struct ec *ec) {
+    struct flight *f = active() ? flight_of(ec) : NULL;
+    if (f)
+        f->inside = true;
+    bool done = __real_hypercall_finish(ec);
+    f = f ? flight_of(ec) : NULL;
+    if (!f)
+        return done;
+    f->inside = false;
+    if (!done)
+        return false;
+    if (f->step)
+        hypercall_done(ec, f->step);
+    flight_end(f, false);
+    batch_try();
+    return true;
 }
 
 /* --- messages --- */

@@ -226,11 +226,91 @@ static void refilled_slot_shows_the_new_page(void **s) {
     scenario(refill_root, 4, 300);
 }
 
+/* --- who revokes dies meanwhile: what still has the permission can be delegated as before --- */
+
+#define CHAIN      0x9000ul /* each selector has been delegated from the one before */
+#define CHAIN_LEN  40u
+#define COPY       0x9100ul
+#define OWN        0x9200ul /* selectors of the thread that dies */
+#define KILL_UTCBS 0x31000000ul
+static volatile bool begun;
+static void revoke_chain(u64 rdi) {
+    (void)rdi;
+    begun = true;
+    OK(nova_revoke(crd_obj(CHAIN, 0, PERM_SM_DN), true));
+    (void)nova_sm_down(0x50, false, 0); /* never, and no reply: a server's caller waits, too */
+}
+static void call_revoker(u64 rdi) {
+    (void)rdi;
+    sim_expect_eq(nova_call(OWN + 2), NOVA_ABORTED);
+    (void)nova_sm_down(0x50, false, 0);
+}
+static u64 kmem_used(void) {
+    u64 out[2];
+    OK(nova_extension(EXT_KMEM_USAGE, SEL_PD, 0, out));
+    return out[0];
+}
+static void pause_until_quiet(void) { (void)nova_sm_down(0x50, false, sim_clock() + 50000); }
+
+/* kind 0: its EC and SC go; 1: the SC first; 2: a server with its portal; 3: a server whose caller's SC goes first. */
+static void revoker_dies(unsigned kind) {
+    bool serves = kind >= 2;
+    OK(nova_create_sm(CHAIN, SEL_PD, 0));
+    for (sel_t sel = CHAIN; sel < CHAIN + CHAIN_LEN; sel++)
+        (void)grab(ABI_ROOT_UTCB, crd_obj(sel, 0, 0x1f), 0, crd_obj(sel + 1, 0, 0x1f));
+    begun = false;
+    OK(nova_create_ec(OWN, SEL_PD, KILL_UTCBS, 1, (u64)(serves ? call_revoker : revoke_chain), EVENTS(1), true));
+    if (serves) {
+        OK(nova_create_ec(OWN + 1, SEL_PD, KILL_UTCBS + PAGE_SIZE, 1, 0, EVENTS(1), false));
+        OK(nova_create_pt(OWN + 2, SEL_PD, OWN + 1, 0, PORTAL(revoke_chain)));
+    }
+    OK(nova_create_sc(OWN + 4, SEL_PD, OWN, QPD_MAKE(10, 10000)));
+    while (!begun)
+        sim_step();
+    for (u32 n = sim_choose(SIM_WORKLOAD, 100); n; n--)
+        sim_step();
+    if (kind == 1 || kind == 3)
+        OK(nova_revoke(crd_obj(OWN + 4, 0, 0x1f), true));
+    OK(nova_revoke(crd_obj(serves ? OWN + 1 : OWN, serves ? 0 : 2, 0x1f), true));
+    if (serves)
+        OK(nova_revoke(crd_obj(OWN + 2, 0, 0x1f), true));
+    pause_until_quiet();
+    OK(nova_revoke(crd_obj(OWN, 3, 0x1f), true)); /* the caller, and what is left */
+    pause_until_quiet();
+    for (sel_t sel = CHAIN; sel <= CHAIN + CHAIN_LEN; sel++) {
+        u64 crd = crd_obj(sel, 0, 0), copy = crd_obj(COPY, 0, 0);
+        OK(nova_lookup(&crd));
+        (void)grab(ABI_ROOT_UTCB, crd_obj(sel, 0, 0x1f), 0, crd_obj(COPY, 0, 0x1f));
+        OK(nova_lookup(&copy));
+        sim_expect_eq(CRD_PERM(copy), CRD_PERM(crd));
+        OK(nova_revoke(crd_obj(COPY, 0, 0x1f), true));
+    }
+    OK(nova_revoke(crd_obj(CHAIN, 0, 0x1f), true));
+    pause_until_quiet();
+}
+static void revoker_dies_root(u64 boot) {
+    (void)boot;
+    space_step_work = 1 + sim_choose(SIM_WORKLOAD, 64);
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    startup_make(1);
+    unsigned kind = sim_choose(SIM_WORKLOAD, 4);
+    revoker_dies(kind);
+    u64 used = kmem_used();
+    revoker_dies(kind);
+    sim_expect_eq(kmem_used(), used);
+    sim_done();
+}
+static void revoker_dies_half_way(void **s) {
+    (void)s;
+    scenario(revoker_dies_root, 2, 200);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(delegate_against_revoke),
         cmocka_unit_test(second_revoke_waits_for_the_flush),
         cmocka_unit_test(refilled_slot_shows_the_new_page),
+        cmocka_unit_test(revoker_dies_half_way),
     };
     return cmocka_run_group_tests_name("sim derivation", tests, NULL, NULL);
 }
