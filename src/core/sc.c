@@ -87,10 +87,10 @@ void sched_enqueue(struct cpu *c, struct sc *sc, bool head) {
 }
 
 /* Charges the current SC for the time since it became current. */
-static void charge(struct cpu *c, u64 now) {
+static void charge(struct cpu *c) {
     struct sc *sc = c->sc;
-    u64 spent = now > c->sc_start ? now - c->sc_start : 0;
-    atomic_store_rlx(&c->sc_seq, c->sc_seq + 1); /* even again in pick */
+    atomic_fetch_add(&c->sc_seq, 1); /* even again in pick; before the clock: who still saw it even saw no later time */
+    u64 now = arch_clock(), spent = now > c->sc_start ? now - c->sc_start : 0;
     atomic_store_rel(&sc->used, sc->used + spent);
     sc->left = spent < sc->left ? sc->left - spent : 0;
     atomic_store_rel(&c->sc_start, now);
@@ -161,7 +161,7 @@ static void pick(struct cpu *c) {
 
 void sched_requeue(struct cpu *c) {
     struct sc *sc = c->sc;
-    charge(c, arch_clock());
+    charge(c);
     sc->state = SC_NEW;
     if (leaves(sc)) {
         sc_retire(sc);
@@ -177,7 +177,7 @@ void sched_requeue(struct cpu *c) {
 void sched_park(struct cpu *c, struct ec *park_on) {
     struct sc *sc = c->sc;
     assert(sc != c->idle_sc);
-    charge(c, arch_clock());
+    charge(c);
     if (leaves(sc)) {
         sc_retire(sc);
     } else {
@@ -193,7 +193,7 @@ void sched_park(struct cpu *c, struct ec *park_on) {
 }
 
 void sched_drop(struct cpu *c) {
-    charge(c, arch_clock());
+    charge(c);
     sc_retire(c->sc);
     pick(c);
 }
