@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help run iso guest user hw sim bench-sim mutants coverage check check-full check-hw check-format format tidy tests baseline clean distclean
+.PHONY: help run iso guest user hw sim bench-sim mutants coverage check check-full check-tsan check-hw check-format format tidy tests baseline clean distclean
 .DEFAULT_GOAL := help
 
 NEED := $(B)/.need
@@ -18,6 +18,7 @@ help:
 	@echo '  BOOT=kernel         boot with QEMU -kernel instead of the GRUB image; CPUS=4 MEM=2G CONF=userland/conf/x.conf'
 	@echo 'make check          format, tidy, unit and simulator tests under ASan and UBSan (under a minute once built)'
 	@echo 'make check-full     the same, longer and with more tools (20 minutes at most)'
+	@echo 'make check-tsan     the scenarios under ThreadSanitizer: data races of the kernel; SEEDS=20 of each'
 	@echo 'make bench-sim      speed of the simulator: a table'
 	@echo 'make check-hw       machine tests in QEMU; TEST=name for one of them, TEST=list to see them'
 	@echo 'make sim SCENARIO=call_test.helping_depth3 SEED=1    one scenario; TRACE=1 prints what happens, TRACE=html makes a page of it'
@@ -111,6 +112,11 @@ $(B)/$(1)/libnovella.a: $$(patsubst %,$(B)/$(1)/%.o,$$(SIM_SRC))
 endef
 $(eval $(call sim_variant,sim,-O1 $(SIM_SAN)))
 $(eval $(call sim_variant,sim-fast,-O2))
+# for ThreadSanitizer: the machine itself and programs are not looked at (src/sim/race.c)
+TSAN_LINK := -Wl,--no-as-needed -ltsan
+$(B)/sim-tsan/src/core/%.o $(B)/sim-tsan/src/arch/%.o: TSAN := -fsanitize=thread -Wno-tsan
+$(B)/sim-tsan/src/sim/%.o: TSAN := -D_GNU_SOURCE= -include src/sim/race.h
+$(eval $(call sim_variant,sim-tsan,-O1 -DSIM_TSAN $$(TSAN)))
 
 # ---- userland -------------------------------------------------------------------------------------------------------
 COMPS    := $(filter-out lib conf,$(notdir $(patsubst %/,%,$(wildcard userland/*/))))
@@ -191,6 +197,7 @@ UNIT_SRC := $(wildcard tests/unit/*_test.c)
 SIMT_SRC := $(wildcard tests/sim/*.c)
 TEST_BIN := $(patsubst tests/%.c,$(B)/check/%,$(UNIT_SRC) $(SIMT_SRC))
 TEST_FAST := $(patsubst tests/%.c,$(B)/check-fast/%,$(UNIT_SRC) $(SIMT_SRC))
+TEST_TSAN := $(patsubst tests/%.c,$(B)/check-tsan/%,$(filter-out %/replay_test.c %/search_test.c %/storebuf_test.c %/trace_test.c,$(SIMT_SRC))) $(B)/sim-tsan/abi
 HOST_FLAGS := $(COMMON) $(ZYDIS_DEFS) -fno-pie $(SIM_LINK) -isystem $(B)/third/include -Isrc -Isrc/sim/inc
 LINKED_INC := -Iuserland/lib -Iuserland/vmm -Iuserland/root -Iuserland/console -I$(B)/user
 ALL_SRC  := $(wildcard src/*/*.[ch] src/*/inc/mach/*.h userland/*/*.[ch] userland/lib/*/*.[ch] tests/*/*.[ch])
@@ -209,6 +216,7 @@ $(B)/$(1)/%: tests/%.c $(B)/$(2)/libnovella.a $$(ALL_SRC) | $$(NEED) $(B)/third/
 endef
 $(eval $(call test_variant,check,sim,-O1 $(SIM_SAN)))
 $(eval $(call test_variant,check-fast,sim-fast,-O2))
+$(eval $(call test_variant,check-tsan,sim-tsan,-O1 -DSIM_TSAN $(TSAN_LINK)))
 
 # The ABI tests in the simulator, once there are both.
 ABI_SIM := $(if $(ABI_SRC),$(if $(wildcard src/sim/*.c),$(B)/sim/abi))
@@ -220,6 +228,9 @@ $(B)/sim/abi: $(ABI_SIM_SRC) $(B)/sim/libnovella.a $(ALL_SRC) $(wildcard tests/a
 $(B)/sim-fast/abi: $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a $(ALL_SRC) $(wildcard tests/abi/*/*.h)
 	$(call say,LINK,$@)
 	$(Q)gcc $(SIM_BASE) -O2 $(SIM_LINK) $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/sim-fast/libnovella.a -o $@
+$(B)/sim-tsan/abi: $(ABI_SIM_SRC) $(B)/sim-tsan/libnovella.a $(ALL_SRC) $(wildcard tests/abi/*/*.h)
+	$(call say,LINK,$@)
+	$(Q)gcc $(SIM_BASE) -O1 $(SIM_LINK) $(TSAN_LINK) $(ABI_SIM_INC) $(ABI_SIM_SRC) $(B)/sim-tsan/libnovella.a -o $@
 
 include tests/fuzz/fuzz.mk
 
@@ -276,7 +287,10 @@ tidy: $(B)/hw/novella.elf
 
 check: check-format tidy $(TEST_BIN) $(ABI_SIM) $(B)/check/fuzz
 	@tools/test-run $(TEST_BIN) $(ABI_SIM) $(if $(ABI_SIM),"@env STOREBUF=1 SEEDS=20 $(ABI_SIM)") $(FUZZ_CHECK)
-check-full: check $(TEST_FAST) $(if $(ABI_SIM),$(B)/sim-fast/abi) $(B)/check-fast/fuzz user hw
+# races of the kernel, SEEDS of each scenario
+check-tsan: $(TEST_TSAN)
+	@SEEDS=$(or $(SEEDS),20) TEST_LIMIT=900 tools/test-run $(TEST_TSAN)
+check-full: check $(TEST_FAST) $(TEST_TSAN) $(if $(ABI_SIM),$(B)/sim-fast/abi) $(B)/check-fast/fuzz user hw
 	@tools/check-full $(B) $(TEST_FAST)
 check-hw: $(B)/novella.iso
 	@tests/hw/run --build $(B) $(TEST)
@@ -286,4 +300,4 @@ clean:
 distclean:
 	@rm -rf $(B)
 
--include $(shell find $(B)/hw $(B)/sim $(B)/sim-fast $(B)/cov $(B)/fuzz $(B)/user -name '*.d' 2>/dev/null)
+-include $(shell find $(B)/hw $(B)/sim $(B)/sim-fast $(B)/sim-tsan $(B)/cov $(B)/fuzz $(B)/user -name '*.d' 2>/dev/null)

@@ -93,7 +93,7 @@ static void list_remove(struct pool *p, u64 pfn, unsigned order) {
 static void block_release(u64 pfn, unsigned order) {
     struct pool *p = pool_of(pfn);
     assert(p && !p->state[pfn - p->first]);
-    pages_available += 1ul << order;
+    atomic_store_rlx(&pages_available, pages_available + (1ul << order));
     arch_mem_poison(block_at(pfn), PAGE_SIZE << order);
     for (; order < MAX_ORDER; order++) {
         u64 buddy = pfn ^ (1ul << order);
@@ -145,7 +145,7 @@ bool kmem_add(paddr_t base, u64 bytes) {
     spin_lock(&kmem_lock);
     struct pool *p = pfn < end ? pool_make(pfn, end) : NULL;
     pfn = p ? max_u64(pfn, p->first) : end;
-    pages_total += end - pfn;
+    atomic_store_rlx(&pages_total, pages_total + (end - pfn));
     while (pfn < end) {
         unsigned order = 0;
         while (order < MAX_ORDER && !(pfn & (1ul << order)) && pfn + (2ul << order) <= end)
@@ -172,7 +172,7 @@ static void *pages_take(unsigned order) {
             from--;
             list_push(p, pfn + (1ul << from), from);
         }
-        pages_available -= 1ul << order;
+        atomic_store_rlx(&pages_available, pages_available - (1ul << order));
         arch_mem_unpoison(block, PAGE_SIZE << order);
     }
     spin_unlock(&kmem_lock);
@@ -193,7 +193,7 @@ void kmem_forget(void *pages, unsigned order) {
     spin_lock(&kmem_lock);
     struct pool *p = pool_of(pfn);
     memset(p->state + (pfn - p->first), BLOCK_GONE, 1ul << order);
-    pages_total -= 1ul << order;
+    atomic_store_rlx(&pages_total, pages_total - (1ul << order));
     spin_unlock(&kmem_lock);
 }
 
@@ -211,8 +211,8 @@ void kmem_pages_free(struct account *a, void *block, unsigned order) {
     pages_give(block, order);
 }
 
-u64 kmem_pages_total(void) { return pages_total; }
-u64 kmem_pages_available(void) { return pages_available + atomic_load_rlx(&pages_kept); }
+u64 kmem_pages_total(void) { return atomic_load_rlx(&pages_total); }
+u64 kmem_pages_available(void) { return atomic_load_rlx(&pages_available) + atomic_load_rlx(&pages_kept); }
 
 /* A slab is 2^order pages, naturally aligned, so its header is found from any object in it. */
 struct slab {

@@ -165,8 +165,8 @@ static void campaign(const struct sim_options *o, u64 first, u64 count, int expe
     sim_engine->path_length = 0;
     if (o->sched == SIM_EXHAUSTIVE)
         sim_engine->script.deviations = 0;
-    /* Valgrind's and the trace's memory is no part of a snapshot. */
-    mine.isolate |= RUNNING_ON_VALGRIND || getenv("TRACE") || env_number("ISOLATE", 0);
+    /* Valgrind's, ThreadSanitizer's and the trace's memory is no part of a snapshot. */
+    mine.isolate |= SIM_RACE || RUNNING_ON_VALGRIND || getenv("TRACE") || env_number("ISOLATE", 0);
     for (unsigned vendor = SIM_AMD; vendor <= SIM_INTEL; vendor++) {
         u64 seed = first;
         while (seed < c->end && sim_vendor_of(o, seed) != vendor && o->sched != SIM_EXHAUSTIVE)

@@ -71,12 +71,14 @@ static bool look(const struct cpu *self, bool calls) {
     i64 fuel = sim_fuel;
     u64 now = sim_now;
     sim_running = false; /* no scheduling while we look */
+    sim_race_ignore(true);
     sim_fuel = INT64_MAX;
     if (calls && touched_count <= TOUCHED)
         check_call(self);
     else
         check_all();
     touched_count = 0;
+    sim_race_ignore(false);
     sim_fuel = fuel, sim_now = now;
     sim_running = was;
     return true;

@@ -3,6 +3,7 @@
 #include "core/core.h"
 #include <mach/storebuf.h>
 #include "sim/fiber.h"
+#include "sim/race.h"
 #include "sim/sim.h"
 
 #define SIM_TSC_KHZ      10000u

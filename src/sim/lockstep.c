@@ -47,9 +47,11 @@ static struct held world_hold(void) {
     struct held h = {sim_running, sim_fuel, sim_now};
     sim_running = false;
     sim_fuel = INT64_MAX;
+    sim_race_ignore(true);
     return h;
 }
 static void world_go(struct held h) {
+    sim_race_ignore(false);
     sim_fuel = h.fuel, sim_now = h.now;
     sim_running = h.was;
 }
@@ -112,9 +114,11 @@ static bool active(void) {
     if (!sim_opt.model || !sim_running || !root_pd)
         return false;
     if (!lockstep_model.cap) {
+        struct held h = world_hold();
         model_init(&lockstep_model, lockstep_kernel_has);
         lockstep_adopt(&lockstep_model);
         watching = true;
+        world_go(h);
     }
     return watching;
 }
@@ -160,7 +164,9 @@ static void hypercall_done(struct ec *ec, struct step *s) {
     s->unknown |= number == HC_EXTENSION || (number == HC_REVOKE && s->status == NOVA_BAD_MEM && s->no_memory);
     if (number >= HC_CREATE_PD && number <= HC_CREATE_SM && s->status == NOVA_SUCCESS) {
         u64 sel = (s->rdi >> 8) % ABI_SEL_COUNT; /* not objtab_lookup: that is a scheduling point */
+        sim_race_ignore(true);
         const struct node *n = space_index_from(&ec->pd->caps, sel);
+        sim_race_ignore(false);
         s->token = n && n->base == sel ? n->source : ~(u64)s; /* revoked already */
     }
 }

@@ -138,6 +138,7 @@ static void go_on(enum sim_moment moment) {
     if (s.self == prev)
         return;
     sim_hash_mix(m->points << 16 | prev->id << 8 | next);
+    sim_race_cpu(s.self);
     sim_fiber_switch(m->active, s.self->mach.active);
 }
 
@@ -196,6 +197,7 @@ void spin_lock(struct spinlock *l) {
         TRACE(lock, c, false);
     }
     l->owner = c->id + 1;
+    sim_race_acquire(l);
     c->mach.locks_held++;
     sim_check_touched(l);
 }
@@ -206,6 +208,7 @@ bool spin_trylock(struct spinlock *l) {
     if (l->owner)
         return false;
     l->owner = s.self->id + 1;
+    sim_race_acquire(l);
     s.self->mach.locks_held++;
     return true;
 }
@@ -213,6 +216,7 @@ bool spin_trylock(struct spinlock *l) {
 void spin_unlock(struct spinlock *l) {
     if (l->owner != s.self->id + 1)
         arch_panic("spin_unlock: not held by this CPU", __FILE__, __LINE__);
+    sim_race_release(l);
     sim_store_delayed(&l->owner, sizeof(l->owner)); /* a plain store on hardware */
     l->owner = 0;
     s.self->mach.locks_held--;
@@ -241,6 +245,7 @@ static void leave(enum sim_result r) {
     sim_storebuf_stop();
     sim_running = false;
     sim_fuel = INT64_MAX;
+    sim_race_cpu(NULL);
     sim_fiber_switch(s.self->mach.active, &sim_main_fiber);
 }
 
@@ -256,6 +261,7 @@ u64 sim_sched_steps(void) { return s.steps; }
 enum sim_result sim_sched_run(void) {
     sim_running = true;
     s.allotted = sim_fuel = 0; /* the next point is a decision */
+    sim_race_cpu(s.self);
     sim_fiber_switch(&sim_main_fiber, s.self->mach.active);
     return s.result;
 }

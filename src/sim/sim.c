@@ -68,6 +68,7 @@ static void machine_describe(struct boot_info *b) {
 static void boot_wait(const bool *flag) {
     while (!*flag)
         arch_cpu_relax();
+    sim_race_acquire(flag);
 }
 
 /* The other CPUs' structures are ours, with the machine half that runs already: core's state of them moves in. */
@@ -88,19 +89,26 @@ static void boot_main(struct cpu *c) {
         if (!core_init(&info, c))
             sim_stop(SIM_PANIC);
         cpus_adopt();
+    } else {
+        boot_wait(&core_up);
+    }
+    (void)arch_vcpu_cpu_init(c); /* without it there are no vCPUs, that is all */
+    if (c->id == 0) {            /* has done first what the others build on */
+        sim_race_release(&core_up);
         core_up = true;
     }
-    boot_wait(&core_up);
-    (void)arch_vcpu_cpu_init(c); /* without it there are no vCPUs, that is all */
     if (!core_cpu_init(c))
         sim_stop(SIM_PANIC);
+    sim_race_release(&cpus_up);
     cpus_up++;
     if (c->id == 0) {
         while (cpus_up < sim_opt.cpus)
             arch_cpu_relax();
+        sim_race_acquire(&cpus_up);
         if (!core_root_init(c))
             sim_stop(SIM_PANIC);
         sim_check_boot();
+        sim_race_release(&root_up);
         root_up = true;
     }
     boot_wait(&root_up);

@@ -103,7 +103,9 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
     TRACE(user, c, !f->token);
     m->active = f;
     sim_shut_end(m);
+    sim_race_ignore(true);
     sim_fiber_switch(m->kernel, f);
+    sim_race_ignore(false);
     sim_shut_begin(m);
     TRACE(trap, c, (enum sim_trap)m->trap, m->cr2);
     sim_hash_registers(&ec->regs, 16 * c->id + 1 + (u64)m->trap);

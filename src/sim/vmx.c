@@ -129,6 +129,7 @@ static u64 tag_make(u64 eptp, u16 vpid) { return eptp >> PAGE_SHIFT << 16 | vpid
 void invept(u64 type, u64 eptp) {
     struct mach_cpu *m = self();
     assert(m->vmxon && (type == INVALIDATE_ALL || (type == INVALIDATE_ONE && (eptp & 0xfff) == EPTP(0))));
+    sim_stores_done(); /* serializing, as INVVPID: SDM vol 3 9.3 */
     sim_vmx_counts.invepts++;
     for (unsigned i = 0; i < SIM_TLB_SIZE && !sim_opt.no_flush; i++)
         if (type == INVALIDATE_ALL || m->guest_tlb[i].tag >> 16 == eptp >> PAGE_SHIFT)
@@ -138,6 +139,7 @@ void invept(u64 type, u64 eptp) {
 void invvpid(u64 type, u16 vpid) {
     struct mach_cpu *m = self();
     assert(m->vmxon && (type == INVALIDATE_ALL || (type == INVALIDATE_ONE && vpid)));
+    sim_stores_done();
     sim_vmx_counts.invvpids++;
     for (unsigned i = 0; i < SIM_TLB_SIZE && !sim_opt.no_flush; i++)
         if (type == INVALIDATE_ALL || SIM_VPID(m->guest_tlb[i].tag) == vpid)

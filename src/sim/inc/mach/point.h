@@ -9,7 +9,7 @@ extern u64 sim_now;  /* TSC of all CPUs */
 extern i64 sim_fuel; /* points until the scheduler wants to be asked */
 void sim_point_slow(void);
 
-static inline void sim_point(void) {
+__attribute__((no_sanitize_thread)) static inline void sim_point(void) {
     sim_now += SIM_POINT_TICKS;
     if (unlikely(--sim_fuel < 0))
         sim_point_slow();
