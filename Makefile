@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help run iso guest user hw sim bench-sim mutants coverage check check-full check-tsan check-hw check-format format tidy tests baseline clean distclean
+.PHONY: help run iso guest user hw sim bench-sim mutants mutants-lockstep coverage check check-full check-tsan check-hw check-format format tidy tests baseline clean distclean
 .DEFAULT_GOAL := help
 
 NEED := $(B)/.need
@@ -197,7 +197,9 @@ UNIT_SRC := $(wildcard tests/unit/*_test.c)
 SIMT_SRC := $(wildcard tests/sim/*.c)
 TEST_BIN := $(patsubst tests/%.c,$(B)/check/%,$(UNIT_SRC) $(SIMT_SRC))
 TEST_FAST := $(patsubst tests/%.c,$(B)/check-fast/%,$(UNIT_SRC) $(SIMT_SRC))
-TEST_TSAN := $(patsubst tests/%.c,$(B)/check-tsan/%,$(filter-out %/replay_test.c %/search_test.c %/storebuf_test.c %/trace_test.c,$(SIMT_SRC))) $(B)/sim-tsan/abi
+# without those about the simulator and those with one CPU
+TEST_TSAN := $(patsubst tests/%.c,$(B)/check-tsan/%,$(filter-out $(patsubst %,tests/sim/%_test.c,help latency replay search storebuf trace),$(SIMT_SRC))) \
+             $(B)/sim-tsan/abi
 HOST_FLAGS := $(COMMON) $(ZYDIS_DEFS) -fno-pie $(SIM_LINK) -isystem $(B)/third/include -Isrc -Isrc/sim/inc
 LINKED_INC := -Iuserland/lib -Iuserland/vmm -Iuserland/root -Iuserland/console -I$(B)/user
 ALL_SRC  := $(wildcard src/*/*.[ch] src/*/inc/mach/*.h userland/*/*.[ch] userland/lib/*/*.[ch] tests/*/*.[ch])
@@ -265,8 +267,12 @@ export MUT_LIB = $(SIM_SRC)
 export MUT_TESTS = $(UNIT_SRC) $(SIMT_SRC)
 export MUT_ABI = $(if $(ABI_SIM),$(ABI_SIM_SRC))
 export MUT_COV = $(B)/check-cov
-mutants: $(TEST_COV) $(B)/third/libzydis.a
-	@nice tools/mutants $(B) $(foreach v,DIR N SEED ONLY KIND JOBS STAGES,$(if $($(v)),"$(v)=$($(v))"))
+mutants: $(TEST_COV) $(B)/third/libzydis.a $(B)/sim-fast/libnovella.a
+	@nice tools/mutants $(B) $(foreach v,DIR N SEED ONLY KIND JOBS STAGES,$(if $($(v)),"$(v)=$($(v))")); status=$$?; \
+	$(if $(DIR)$(ONLY)$(KIND),,nice tools/mutants-lockstep $(B) || status=1;) exit $$status
+# faults that the reference model, or the invariant walk, has to find alone; NAMES="model-x walk-y"
+mutants-lockstep: $(B)/third/libzydis.a $(B)/sim-fast/libnovella.a
+	@nice tools/mutants-lockstep $(B) $(NAMES)
 coverage: $(TEST_COV)
 	@tools/need gcovr:/usr/bin/gcovr:'make coverage'
 	@nice tools/coverage $(B) $(TEST_COV)
@@ -291,7 +297,7 @@ check: check-format tidy $(TEST_BIN) $(ABI_SIM) $(B)/check/fuzz
 check-tsan: $(TEST_TSAN)
 	@SEEDS=$(or $(SEEDS),20) TEST_LIMIT=900 tools/test-run $(TEST_TSAN)
 check-full: check $(TEST_FAST) $(TEST_TSAN) $(if $(ABI_SIM),$(B)/sim-fast/abi) $(B)/check-fast/fuzz user hw
-	@tools/check-full $(B) $(TEST_FAST)
+	@tools/check-full $(B) $(TEST_FAST) $(patsubst %,"@env SEEDS=5 %",$(TEST_TSAN))
 check-hw: $(B)/novella.iso
 	@tests/hw/run --build $(B) $(TEST)
 
