@@ -88,8 +88,8 @@ static void begin(const char *what) {
     if (atomic_xchg(&panicking, 1))
         halt();
     lapic_nmi_others();
-    put("\n\nKERNEL PANIC on CPU ");
-    put_dec(arch_cpu_self()->id);
+    put("\n\nKERNEL PANIC on the CPU with APIC id "); /* GS may be a guest's: nothing of arch_cpu_self */
+    put_dec(lapic_id());
     put(": ");
     put(what);
     put("\n");

@@ -77,7 +77,7 @@ struct abi_case {
     { #name, name, 1, f }
 extern const struct abi_case boot_cases[], call_cases[], create_cases[], delegate_cases[], revoke_cases[], ctrl_cases[],
     sm_cases[], assign_cases[], extension_cases[], event_cases[], help_cases[], life_cases[], vcpu_cases[],
-    state_cases[], window_cases[], check_cases[], sched_cases[], cycle_cases[];
+    state_cases[], window_cases[], check_cases[], sched_cases[], cycle_cases[], entry_cases[];
 
 /* --- selectors, threads, portals of a case --- */
 sel_t sel_new(void);

@@ -379,7 +379,7 @@ static void case_restore(void) {
 static const struct abi_case *const groups[] = {boot_cases,  call_cases,  create_cases, delegate_cases,  revoke_cases,
                                                 ctrl_cases,  sm_cases,    assign_cases, extension_cases, event_cases,
                                                 help_cases,  life_cases,  vcpu_cases,   state_cases,     window_cases,
-                                                check_cases, sched_cases, cycle_cases};
+                                                check_cases, sched_cases, cycle_cases,  entry_cases};
 
 static void skip(const struct abi_case *c, const char *why) {
     struct line l = {.n = 0};

@@ -51,22 +51,22 @@ static void option(const char *text, const char *name, unsigned *value) {
         return;
     }
 }
-static char only[64];
-static void option_only(const char *text) {
+static char only[64], skip[64];
+static void option_text(const char *text, const char *name, char to[64]) {
     for (; *text; text++) {
         unsigned n = 0;
-        while ("only="[n] && text[n] == "only="[n])
+        while (name[n] && text[n] == name[n])
             n++;
-        for (unsigned i = 0; n == 5 && i < sizeof(only) - 1 && text[5 + i] > ' '; i++)
-            only[i] = text[5 + i];
+        for (unsigned i = 0; !name[n] && i < 63 && text[n + i] > ' '; i++)
+            to[i] = text[n + i];
     }
 }
-bool machine_wanted(const char *name) {
-    unsigned i = 0;
-    while (only[i] && only[i] == name[i])
-        i++;
-    return !only[0] || only[i] == name[i];
+static bool same(const char *a, const char *b) {
+    while (*a && *a == *b)
+        a++, b++;
+    return *a == *b;
 }
+bool machine_wanted(const char *name) { return (!only[0] || same(only, name)) && !same(skip, name); }
 static void options_read(void) {
     const struct abi_hip *hip = (const void *)ABI_HIP_ADDR;
     u64 aux = 0, at = VA_DST >> 12;
@@ -81,7 +81,8 @@ static void options_read(void) {
         line[i] = from[i];
     option(line, "rounds=", &rounds);
     option(line, "seed=", &seed);
-    option_only(line);
+    option_text(line, "only=", only);
+    option_text(line, "skip=", skip);
     (void)nova_revoke(crd_mem(at, 0, 7), true);
 }
 

@@ -1,4 +1,4 @@
-"""The interface suite (tests/abi) as root task: 4 CPUs with one emulator thread each and an IOMMU, then 1 CPU, and without AMD-V.
+"""The interface suite (tests/abi) as root task: 4 CPUs with one emulator thread each and an IOMMU, then 1, 2, 8 and more CPUs than Novella uses, and without AMD-V.
 QEMU's teaching device `edu` is the one that does DMA."""
 import os
 import re
@@ -9,6 +9,8 @@ IOMMU = ["-device", "intel-iommu,caching-mode=on,aw-bits=48", "-device", "edu,dm
 RUNS = [("cpus4", 4, "max", IOMMU, "rounds=1000", 195, 240),
         ("cycles", 4, "max", [], "only=leak_cycles rounds=10000", 1, 120),  # 10,000 PDs come and go
         ("cpus1", 1, "max", [], "rounds=50", 165, 120),
+        ("cpus2", 2, "max", [], "rounds=50", 170, 120), ("cpus8", 8, "max", [], "rounds=20", 195, 120),
+        ("cpus72", 72, "max", [], "rounds=10", 195, 240),  # 64 run, 8 stay parked
         ("nosvm", 2, "max,svm=off", [], "rounds=50", 170, 120)]
 
 
@@ -17,6 +19,7 @@ def one(test, name, cpus, cpu, devices, options, least, limit):
     boot = ["-kernel", os.path.join(files, "novella32.elf"), "-initrd", os.path.join(files, "abi.elf") + " " + options,
             "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
     with Machine(test, cpus=cpus, mem="512M", boot=boot, cpu=cpu, extra=devices, name=name) as m:
+        m.expect(r"cpus: %d of %d run" % (min(cpus, 64), min(cpus, 64)), limit)
         text = m.expect(r"(?s).*abi: (\d+) passed, (\d+) failed", limit)
         bad = re.findall(rb"not ok [^\n]*", text.group())
         passed, failed = int(text.group(1)), int(text.group(2))

@@ -1,5 +1,6 @@
 """The interface suite in Bochs: VT-x on 4 CPUs and 1, and AMD-V with next RIP and flush by ASID, which QEMU lacks. Bochs has no PCI Express, so the
-case that needs a page of configuration space fails there, and no other may."""
+case that needs a page of configuration space fails there, and no other may. Any guest state is tried on VT-x only: with AMD-V Bochs 2.7 delivers the
+page fault of an injected event's vector to the host, in the middle of VMRUN."""
 import os
 import re
 import shutil
@@ -9,9 +10,9 @@ from machine import Failure
 
 LIMIT = 600
 PACKAGES = {"bochs": "/usr/bin/bochs", "bochsbios": "/usr/share/bochs/BIOS-bochs-latest", "vgabios": "/usr/share/vgabios/vgabios.bin"}
-# name, model, CPUs, at least so many cases, what the kernel must say
-RUNS = [("vtx4", "corei7_skylake_x", 4, 185, "vcpu: VT-x"), ("vtx1", "corei7_haswell_4770", 1, 170, "vcpu: VT-x"),
-        ("amdv2", "ryzen", 2, 185, "vcpu: AMD-V, nested paging, [0-9]+ ASIDs, next RIP, flush by ASID")]
+# name, model, CPUs, at least so many cases, what the kernel must say, options of the suite
+RUNS = [("vtx4", "corei7_skylake_x", 4, 185, "vcpu: VT-x", ""), ("vtx1", "corei7_haswell_4770", 1, 170, "vcpu: VT-x", ""),
+        ("amdv2", "ryzen", 2, 185, "vcpu: AMD-V, nested paging, [0-9]+ ASIDs, next RIP, flush by ASID", "skip=entry_any_state")]
 IMPOSSIBLE = {"assign_gsi_success_msi"}
 CONFIG = """display_library: rfb, options="timeout=0"
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
@@ -32,14 +33,15 @@ sound: driver=dummy
 """
 
 
-def image(test, path):
+def image(test, path, options):
     """A GRUB image whose root task is the suite."""
     tree = os.path.join(os.path.dirname(path), "tree")
     os.makedirs(os.path.join(tree, "boot/grub"))
     for name in ("novella.elf", "abi.elf"):
         shutil.copy(os.path.join(test.build, "boot", name), tree)
     with open(os.path.join(tree, "boot/grub/grub.cfg"), "w") as f:
-        f.write("set timeout=0\nmenuentry Novella {\n multiboot2 /novella.elf\n module2 /abi.elf abi.elf rounds=50\n}\n")
+        f.write("set timeout=0\nmenuentry Novella {\n multiboot2 /novella.elf\n set gfxpayload=text\n"
+                " module2 /abi.elf abi.elf rounds=50 %s\n}\n" % options)
     made = subprocess.run(["grub-mkrescue", "-o", path, tree], capture_output=True, text=True)
     if made.returncode:
         raise Failure("grub-mkrescue: " + made.stderr[-300:])
@@ -53,11 +55,11 @@ def serial(directory):
         return ""
 
 
-def one(test, name, model, cpus, least, says):
+def one(test, name, model, cpus, least, says, options):
     directory = os.path.join(test.dir, name)
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory)
-    image(test, os.path.join(directory, "image.iso"))
+    image(test, os.path.join(directory, "image.iso"), options)
     for file, text in (("bochsrc", CONFIG % {"model": model, "cpus": cpus}), ("commands", "c\n"),
                        ("command", "cd %s && bochs -q -f bochsrc -rc commands\n" % directory)):
         with open(os.path.join(directory, file), "w") as f:
@@ -81,6 +83,8 @@ def one(test, name, model, cpus, least, says):
     test.note("%s: %s cases passed%s" % (name, found.group(1), ", not possible here: " + " ".join(bad & IMPOSSIBLE) if bad & IMPOSSIBLE else ""))
     if bad - IMPOSSIBLE or int(found.group(2)) != len(bad) or int(found.group(1)) < least:
         raise Failure("%s: %s" % (name, found.group()))
+    if options:
+        test.note("%s: %s: not on this machine, the emulator does not survive it" % (name, options))
     if not re.search(says, text) or not re.search(r"ok \d+ - vcpu_exit_hlt", text):
         raise Failure("%s: not the processor that was asked for" % name)
 
