@@ -84,15 +84,15 @@ static void batch_finish(struct revoke *v) {
     }
 }
 
-/* Waits until every flush that other CPUs owed when this was called is done. False: preempted. */
-static bool others_flushed(void) {
+/* Waits until every flush that other CPUs owed when this was called is done. False: preempted, if it may be. */
+static bool others_flushed(bool may_stop) {
     u64 seen[ABI_MAX_CPUS];
     unsigned self = arch_cpu_self()->id;
     for (unsigned i = 0; i < cpu_count; i++)
         seen[i] = atomic_load_acq(&flush_owed[i].seq);
     for (unsigned i = 0; i < cpu_count; i++)
         while (i != self && (seen[i] & 1) && atomic_load_acq(&flush_owed[i].seq) == seen[i]) {
-            if (arch_preempt_pending())
+            if (arch_preempt_pending() && may_stop)
                 return false;
             arch_cpu_relax();
         }
@@ -350,7 +350,7 @@ enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 h
         }
     }
     batch_finish(&v);
-    if (result == SPACE_DONE && type == CRD_MEM && !others_flushed())
+    if (result == SPACE_DONE && type == CRD_MEM && !others_flushed(!only)) /* a UTCB's: what is pending waits for it */
         result = SPACE_AGAIN;
     return result;
 }

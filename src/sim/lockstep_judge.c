@@ -90,6 +90,7 @@ static struct {
     u8 explained[SLOTS]; /* by number of the kernel's capability */
     unsigned slots, trials;
     bool whole, slots_ok, differs;
+    bool fades; /* a step makes something fade: a later one may find it gone */
     bool answered[STEPS_MAX];
     struct lockstep_cap first; /* unexplained, for the report */
 } j;
@@ -138,6 +139,13 @@ static void compare(void) {
         }
 }
 
+static bool anything_fades(const struct model *m) {
+    for (i32 c = 0; c < m->caps; c++)
+        if (m->cap[c].pd >= 0 && model_fades(m, c))
+            return true;
+    return false;
+}
+
 /* order: numbers of steps; fades: bit n: what fades goes before the nth of them. True: that is how it was. */
 static bool order_try(const unsigned *order, unsigned fades) {
     model_copy(&trial, &lockstep_model);
@@ -149,6 +157,7 @@ static bool order_try(const unsigned *order, unsigned fades) {
         j.answered[order[i]] |= ok;
         answers &= ok;
     }
+    j.fades |= anything_fades(&trial);
     j.whole = answers;
     j.trials++;
     compare();
@@ -169,14 +178,6 @@ static bool permute(unsigned *order, unsigned at, bool fading) {
             return true;
         order[i] = order[at], order[at] = t;
     }
-    return false;
-}
-
-static bool anything_fades(void) {
-    const struct model *m = &lockstep_model;
-    for (i32 c = 0; c < m->caps; c++)
-        if (m->cap[c].pd >= 0 && model_fades(m, c))
-            return true;
     return false;
 }
 
@@ -213,8 +214,8 @@ bool lockstep_judge(void) {
         model_init(&trial, lockstep_kernel_has);
     memset(&j, 0, sizeof(j));
     absents = 0;
-    bool fading = anything_fades();
-    if (permute(order, 0, fading) || trial.too_large) {
+    bool fading = anything_fades(&lockstep_model);
+    if (permute(order, 0, fading) || (!fading && j.fades && permute(order, 0, true)) || trial.too_large) {
         struct model t = lockstep_model;
         lockstep_model = trial;
         trial = t;

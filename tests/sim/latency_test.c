@@ -6,6 +6,8 @@
 #include "core/space.h"
 #include "simtest.h"
 
+#include "core/cpu.h" /* after it: `cpus` */
+
 #define NEVER 0x50ul
 #define BOUND 20000 /* ticks: 2,000 points */
 static sel_t done;
@@ -189,10 +191,52 @@ static void bound_of_wake_ups(void **s) {
     assert_int_equal(sim_seeds(&o, 1, 1, SIM_OK), 0);
 }
 
+/* --- the UTCB of a dying EC, while another CPU changes tables and flushes all the time: it waits for what was owed when it began, no more --- */
+#define BUSY_UTCB 0x30000000ul
+static struct thread busy_callee;
+static sel_t busy_pt;
+static void busy(u64 rdi) {
+    (void)rdi;
+    for (unsigned i = 0; i < 200; i++) {
+        utcb_at(busy_callee.utcb)->del = crd_mem(0x60000, 6, 7);
+        struct abi_utcb *u = utcb_at(BUSY_UTCB);
+        u->w[UTCB_WORDS - 2] = crd_mem(RAM_VA >> PAGE_SHIFT, 6, 7);
+        u->w[UTCB_WORDS - 1] = 0x60000ul << 12 | ITEM_DELEGATE;
+        u->items = UTCB_ITEMS(0, 1);
+        OK(nova_call(busy_pt));
+        utcb_at(BUSY_UTCB)->items = 0;
+        OK(nova_revoke(crd_mem(RAM_VA >> PAGE_SHIFT, 6, 7), false));
+    }
+    down(NEVER);
+}
+static void flush_root(u64 cpu) {
+    (void)cpu;
+    space_step_work = 1 + sim_choose(SIM_WORKLOAD, 64);
+    prepare();
+    ram_map(ABI_ROOT_UTCB, 6);
+    startup_make(1);
+    busy_callee = thread_make(1, false, 0);
+    busy_pt = portal_make(&busy_callee, grab_portal, 0, sel_new());
+    OK(nova_create_ec(0x9000, SEL_PD, BUSY_UTCB, 1, (u64)busy, EVENTS(1), true));
+    OK(nova_create_sc(0x9001, SEL_PD, 0x9000, QPD_MAKE(10, 10000)));
+    for (unsigned i = 0; i < 60; i++) {
+        OK(nova_create_ec(0x9002, SEL_PD, BUSY_UTCB + PAGE_SIZE, 0, 0, EVENTS(0), false));
+        u64 before = cpus[0]->mach.points;
+        OK(nova_revoke(crd_obj(0x9002, 0, 0x1f), true));
+        sim_expect(cpus[0]->mach.points - before <= BOUND / 10);
+    }
+    sim_done();
+}
+static void bound_of_utcb_removal(void **s) {
+    (void)s;
+    scenario(flush_root, 2, 60);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bound_of_revoke),  cmocka_unit_test(bound_of_delegation), cmocka_unit_test(bound_of_teardown),
-        cmocka_unit_test(bound_of_helping), cmocka_unit_test(bound_of_wake_ups),
+        cmocka_unit_test(bound_of_revoke),   cmocka_unit_test(bound_of_delegation),
+        cmocka_unit_test(bound_of_teardown), cmocka_unit_test(bound_of_helping),
+        cmocka_unit_test(bound_of_wake_ups), cmocka_unit_test(bound_of_utcb_removal),
     };
     return cmocka_run_group_tests_name("sim latency", tests, NULL, NULL);
 }
