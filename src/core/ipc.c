@@ -130,7 +130,6 @@ enum transfer { TRANSFER_DONE, TRANSFER_AGAIN, TRANSFER_NOMEM };
 /* Typed items of `from`'s message into `to`'s spaces, resuming at ec->xfer.item. `out` (may be NULL) sees the results. */
 static enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *to, u32 typed, struct abi_utcb *out,
                                     u64 xlt, u64 del) {
-    bool nomem = false;
     for (; ec->xfer.item < typed; ec->xfer.item++) {
         u64 *src = &from->utcb->w[UTCB_WORDS - 2 - 2 * ec->xfer.item];
         u64 crd = atomic_load_rlx(&src[0]), desc = atomic_load_rlx(&src[1]), result = 0;
@@ -139,11 +138,7 @@ static enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *t
             case SPACE_AGAIN:
                 return TRANSFER_AGAIN;
             case SPACE_NOMEM:
-                if (rcu_push(arch_cpu_self(), &ec->rcu_since))
-                    return TRANSFER_AGAIN;
-                nomem = true;
-                result = 0;
-                break;
+                return rcu_push(arch_cpu_self(), &ec->rcu_since) ? TRANSFER_AGAIN : TRANSFER_NOMEM;
             case SPACE_DONE:
                 break;
             }
@@ -158,7 +153,7 @@ static enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *t
             dst[1] = desc & ITEM_DELEGATE;
         }
     }
-    return nomem ? TRANSFER_NOMEM : TRANSFER_DONE;
+    return TRANSFER_DONE;
 }
 
 /* Message from one thread's UTCB to another's. `ec` is the one of them that is active and keeps the progress. */

@@ -215,6 +215,41 @@ static void call_bad_mem(void) {
     CHECK_EQ(count, 2);
 }
 
+/* The second of three items finds no memory: those before it are installed, it and those behind it are not. */
+static unsigned item_perms[3];
+static const sel_t item_slot[3] = {0x901, 0x100000,
+                                   0x902}; /* the second needs a page of the table, the others have one */
+ENTRY(looks_at_slots) {
+    (void)rdi;
+    for (unsigned i = 0; i < 3; i++)
+        item_perms[i] = perms_of(CRD_OBJ, item_slot[i]);
+}
+static void call_bad_mem_second_item(void) {
+    const struct thread *m = &abi_main_thread;
+    u64 used[2];
+    count = 0;
+    sel_t pd = child_new(0);
+    thread_local(&server, pd, 0);
+    sel_t look = portal_new(&server, 0, IP(looks_at_slots));
+    pt = portal_new(&server, 0, IP(opens_window));
+    CHECK_EQ(nova_call(pt), NOVA_SUCCESS);
+    utcb_put_item(m, 0, crd_obj(SEL_NEVER, 0, 0x1f), DELEGATE(0x900, 0));
+    utcb_set_items(m, 0, 1);
+    CHECK_EQ(nova_call(pt), NOVA_SUCCESS);
+    CHECK_EQ(nova_extension(EXT_KMEM_USAGE, pd, 0, used), NOVA_SUCCESS);
+    CHECK_EQ(nova_extension(EXT_KMEM_LIMIT, pd, used[0] + PAGE / 2, NULL), NOVA_SUCCESS);
+    for (unsigned i = 0; i < 3; i++)
+        utcb_put_item(m, i, crd_obj(SEL_NEVER, 0, 0x1f), DELEGATE(item_slot[i], 0));
+    utcb_set_items(m, 0, 3);
+    CHECK_EQ(nova_call(pt), NOVA_BAD_MEM);
+    CHECK_EQ(count, 2);
+    utcb_set_items(m, 0, 0);
+    CHECK_EQ(nova_call(look), NOVA_SUCCESS);
+    CHECK_EQ(item_perms[0], PERM_SM_ALL);
+    CHECK_EQ(item_perms[1], 0);
+    CHECK_EQ(item_perms[2], 0);
+}
+
 /* --- reply --- */
 ENTRY(reply_words) {
     (void)rdi;
@@ -371,6 +406,7 @@ const struct abi_case call_cases[] = {
     CASE(call_aborted_loop),
     CASE(call_aborted_pd_gone),
     CASE(call_bad_mem),
+    CASE(call_bad_mem_second_item),
     CASE(reply_success),
     CASE(reply_stack_pointer),
     CASE(reply_entry_of_each_portal),
