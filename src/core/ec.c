@@ -150,69 +150,11 @@ static void kobj_put_pending(struct ec *ec) {
 
 static const char *const kind_names[] = {"local thread", "global thread", "vCPU", "idle"};
 
-/* `final`: nothing refers to it any more, so no SC can be donated through it. */
-static void ec_stop(struct cpu *c, struct ec *ec, const char *why, bool final) {
-    assert(ec->cpu == c->id);
-    if (ec->callee && (ec->kind != EC_LOCAL || ec->caller) && !final) {
-        atomic_fetch_or(&ec->hazard, EC_HZ_KILL); /* its donated SC drives the server until the reply */
-        return;
-    }
-    if (ec->cont == CONT_DEAD && !ec->callee)
-        return;
-    if (why)
-        klog_warn("ec: %s on CPU %u (event base %lx, rip %lx) is shut down: %s\n", kind_names[ec->kind], ec->cpu,
-                  ec->evt_base, ec->regs.rip, why);
-    if (ec->cont == CONT_BLOCKED) {
-        (void)sm_dequeue(ec);
-        timeout_cancel(&c->timeouts, &ec->timeout);
-    }
-    ec->cont = CONT_DEAD;
-    ec_help_end(ec);
-    while (ec->helpers)
-        ec_help_end(ec->helpers); /* they retry their calls, and find me dead */
-    if (ec->callee) {
-        ec->callee->caller = NULL;
-        ec->callee = NULL;
-    }
-    kobj_put_pending(ec);
-    sched_unpark_all(c, ec);
-    cpu_hazard_set(c, HZ_SCHED); /* the current SC's chain may lead through me */
-    caller_abort(c, ec);
-}
-
-void ec_kill(struct cpu *c, struct ec *ec, const char *why) { ec_stop(c, ec, why, false); }
-
-void ec_event_failed(struct cpu *c, struct ec *ec, unsigned number, const char *why) {
-    if (atomic_load_rlx(&ec->pd->obj.dead)) {
-        ec_stop(c, ec, NULL, false); /* its domain dies: quietly */
-        return;
-    }
-    klog_warn("ec: event %x, error %lx, address %lx\n", number, ec->regs.err, ec->fault_addr);
-    ec_stop(c, ec, why, false);
-}
-
-void ec_kill_remote(struct ec *ec) {
-    atomic_fetch_or(&ec->hazard, EC_HZ_KILL);
-    inbox_post(ec->cpu, &ec->work, INBOX_EC_WORK);
-}
-
 static void ec_free(struct rcu_head *h) { ec_free_parts(container_of(h, struct ec, obj.rcu)); }
 
-void ec_destroy(struct ec *ec) {
-    atomic_store_rel(&ec->obj.dead, 1);
-    inbox_post(ec->cpu, &ec->work, INBOX_EC_WORK);
-}
-
-void ec_work(struct cpu *c, struct ec *ec) {
-    if (!atomic_load_acq(&ec->obj.dead)) {
-        ec_stop(c, ec, NULL, false);
-        return;
-    }
-    if (ec->gone)
-        return;
+/* Home CPU: it is shut down, and nothing refers to it any more. */
+static void ec_bury(struct cpu *c, struct ec *ec, bool half_done) {
     ec->gone = true;
-    bool half_done = hypercall_half_done(ec);
-    ec_stop(c, ec, NULL, true);
     if (c->fpu_owner == ec)
         c->fpu_owner = NULL;
     if (c->bases_owner == ec)
@@ -237,6 +179,58 @@ bool ec_reap(struct cpu *c) {
     }
     return c->reap_ecs != NULL;
 }
+
+static void ec_stop(struct cpu *c, struct ec *ec, const char *why) {
+    assert(ec->cpu == c->id);
+    if (ec->callee) {
+        assert(ec->kind != EC_LOCAL || ec->caller);
+        atomic_fetch_or(&ec->hazard, EC_HZ_KILL); /* the SC donated through it drives the server until the reply */
+        return;
+    }
+    bool half_done = hypercall_half_done(ec);
+    if (ec->cont != CONT_DEAD) {
+        if (why)
+            klog_warn("ec: %s on CPU %u (event base %lx, rip %lx) is shut down: %s\n", kind_names[ec->kind], ec->cpu,
+                      ec->evt_base, ec->regs.rip, why);
+        if (ec->cont == CONT_BLOCKED) {
+            (void)sm_dequeue(ec);
+            timeout_cancel(&c->timeouts, &ec->timeout);
+        }
+        ec->cont = CONT_DEAD;
+        ec_help_end(ec);
+        while (ec->helpers)
+            ec_help_end(ec->helpers); /* they retry their calls, and find me dead */
+        kobj_put_pending(ec);
+        sched_unpark_all(c, ec);
+        cpu_hazard_set(c, HZ_SCHED); /* the current SC's chain may lead through me */
+        caller_abort(c, ec);
+    }
+    if (atomic_load_acq(&ec->obj.dead) && !ec->gone)
+        ec_bury(c, ec, half_done);
+}
+
+void ec_kill(struct cpu *c, struct ec *ec, const char *why) { ec_stop(c, ec, why); }
+
+void ec_event_failed(struct cpu *c, struct ec *ec, unsigned number, const char *why) {
+    if (atomic_load_rlx(&ec->pd->obj.dead)) {
+        ec_stop(c, ec, NULL); /* its domain dies: quietly */
+        return;
+    }
+    klog_warn("ec: event %x, error %lx, address %lx\n", number, ec->regs.err, ec->fault_addr);
+    ec_stop(c, ec, why);
+}
+
+void ec_kill_remote(struct ec *ec) {
+    atomic_fetch_or(&ec->hazard, EC_HZ_KILL);
+    inbox_post(ec->cpu, &ec->work, INBOX_EC_WORK);
+}
+
+void ec_destroy(struct ec *ec) {
+    atomic_store_rel(&ec->obj.dead, 1);
+    inbox_post(ec->cpu, &ec->work, INBOX_EC_WORK);
+}
+
+void ec_work(struct cpu *c, struct ec *ec) { ec_stop(c, ec, NULL); }
 
 void ec_woken(struct cpu *c, struct ec *ec) {
     if (ec->cont != CONT_BLOCKED || atomic_load_acq(&ec->sm))

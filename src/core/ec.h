@@ -74,7 +74,7 @@ must_check enum abi_status ec_create(struct pd *pd, enum ec_kind kind, unsigned 
 /* ec waits until busy `target` is free, and lends its SC meanwhile (home CPU). */
 void ec_help_begin(struct ec *ec, struct ec *target);
 void ec_help_end(struct ec *ec);
-/* Home CPU: never runs again; its caller gets ABORTED, its own call in flight is detached. Logs `why` unless quiet. */
+/* Home CPU: never runs again, its caller gets ABORTED; after the reply if it has called on. Logs `why` unless quiet. */
 void ec_kill(struct cpu *c, struct ec *ec, const char *why);
 /* Home CPU: an event that cannot be delivered; logs number and reason, then as ec_kill. */
 void ec_event_failed(struct cpu *c, struct ec *ec, unsigned number, const char *why);
@@ -84,7 +84,7 @@ void ec_kill_remote(struct ec *ec);
 void ec_destroy(struct ec *ec);
 /* Home CPU: the next step of a revoke whose EC died half-way, then the EC is freed. True if there is more to do. */
 bool ec_reap(struct cpu *c);
-/* Inbox of the home CPU. */
+/* Inbox of the home CPU; ec_work: killed or destroyed. */
 void ec_woken(struct cpu *c, struct ec *ec);
 void ec_work(struct cpu *c, struct ec *ec);
 /* Pends recall; kicks the home CPU if it may be running now. */

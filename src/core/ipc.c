@@ -191,12 +191,7 @@ static void receive_event(struct ec *ec, struct ec *from) {
 
 void ipc_receive(struct cpu *c, struct ec *ec) {
     struct ec *from = ec->caller;
-    if (unlikely(!from)) { /* it died before the transfer was done */
-        ec->cont = CONT_WAIT;
-        ec->portal_ip = 0;
-        cpu_hazard_set(c, HZ_SCHED);
-        return;
-    }
+    assert(from);
     if (from->in_event) {
         receive_event(ec, from);
     } else {

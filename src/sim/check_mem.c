@@ -138,7 +138,9 @@ static void object_check(const struct sim_alloc *a, const struct kobj *o) {
     const struct ec *ec = sim_alloc_ec(a);
     const struct sc *sc = sim_alloc_sc(a);
     const struct pd *pd = sim_alloc_pd(a);
-    bool leaving = (ec && ec->work.queued) || (sc && (sc->drop.queued || sc->dying));
+    /* A caller whose donated SC drives a server is shut down at the reply. */
+    bool leaving =
+        (ec && (ec->work.queued || (ec->hazard & EC_HZ_KILL && !ec->gone))) || (sc && (sc->drop.queued || sc->dying));
     assert(o->refs ? !a->pending
                    : a->pending || leaving);          /* without references it is on its way, with them it is not */
     assert(!pd || !o->refs || !o->dead == !!o->caps); /* a PD lives as long as a capability to it */

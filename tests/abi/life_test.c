@@ -177,6 +177,39 @@ static void sc_dies_donated(void) {
     CHECK_EQ(client.arg, 99); /* never came back */
 }
 
+/* A server that has called another one is gone for good: what the client donated drives the other one until its reply all the same, nobody
+ * else calls it. Then the client hears that its callee is gone. */
+static sel_t pt_next, over;
+ENTRY(goes_on) {
+    (void)rdi;
+    wake_up(done);
+    wait_for(gate);
+    count++;
+    wake_up(over);
+}
+ENTRY(calls_next) {
+    (void)rdi;
+    (void)nova_call(pt_next);
+}
+static void middle_dies_donated(void) {
+    done = sm_new(0), gate = sm_new(0), over = sm_new(0), count = 0;
+    thread_local(&other, SEL_PD, 0);
+    pt_next = portal_new(&other, 0, IP(goes_on));
+    thread_local(&server, SEL_PD, 0);
+    pt = portal_new(&server, 0, IP(calls_next));
+    thread_start(&client, 0, PRIO_MAIN - 1, IP(calls), 99);
+    wait_for(done); /* it is in the second server */
+    CHECK_EQ(nova_revoke(crd_obj(pt, 0, 0x1f), true), NOVA_SUCCESS);
+    CHECK_EQ(nova_revoke(crd_obj(server.ec, 0, 0x1f), true), NOVA_SUCCESS);
+    pause_us(2000);
+    wake_up(gate);
+    wait_for(over);
+    CHECK_EQ(count, 1);
+    wait_for(done);
+    CHECK_EQ(client.arg, NOVA_ABORTED);
+    wait_unmapped(server.utcb);
+}
+
 /* A UTCB whose page is revoked: calls do not hurt, the address can be used again. */
 static void utcb_revoked(void) {
     const struct thread *m = &abi_main_thread;
@@ -281,6 +314,7 @@ const struct abi_case life_cases[] = {
     CASE(ec_dies_blocked),
     CASE_CPUS(sc_dies_running, 2),
     CASE(sc_dies_donated),
+    CASE(middle_dies_donated),
     CASE(utcb_revoked),
     CASE(utcb_goes_with_ec),
     CASE(leak_objects),
