@@ -24,8 +24,10 @@ void report_boot(void) {
              hip->features & HIP_IOMMU ? " IOMMU" : "");
     for (uint32_t i = 0; i < root.module_count; i++)
         root_log("root: module %s, %lu KiB", root.module[i].name, (unsigned long)((root.module[i].size + 1023) >> 10));
-    if (!(hip->features & HIP_SVM))
-        root_log("root: missing: AMD-V with nested paging: virtual machines cannot be started (in QEMU: -cpu max)");
+    if (!(hip->features & (HIP_SVM | HIP_VMX)))
+        root_log(
+            "root: missing: AMD-V with nested paging or VT-x with EPT: virtual machines cannot be started (in QEMU: "
+            "-cpu max)");
     if (!(hip->features & HIP_IOMMU))
         root_log("root: missing: IOMMU: devices cannot be passed to drivers or virtual machines");
 }

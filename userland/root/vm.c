@@ -21,9 +21,9 @@ const char *vm_check(struct unit *u, char *text, size_t size) {
     uint64_t free_bytes = phys_free_pages() << 12;
 
     if (!(root.hip->features & (HIP_SVM | HIP_VMX)))
-        return "the CPU has no AMD-V with nested paging: virtual machines cannot run (in QEMU: -cpu max)";
-    if (!(root.hip->features & HIP_SVM))
-        return "the CPU has VT-x, which this version does not use yet: virtual machines need AMD-V (in QEMU: -cpu max)";
+        return "the CPU has neither AMD-V with nested paging nor VT-x with EPT: virtual machines cannot run (in QEMU: "
+               "-cpu "
+               "max)";
     if (!module_find(cfg->kernel))
         return vm_module_missing("kernel", cfg->kernel, text, size);
     if (cfg->initrd[0] && !module_find(cfg->initrd))

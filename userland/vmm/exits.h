@@ -1,17 +1,23 @@
-/* The vendor's exit numbers (ABI section 4, event numbers) -> reasons that the VMM knows. The only file that knows AMD-V's numbers;
- * VT-x gets a table of its own. Facts: AMD APM vol. 2 appendix C. */
+/* What differs between the processors' vendors, as the VMM sees it: exit numbers (ABI section 4, event numbers), execution controls, how
+ * an I/O exit describes itself, how a vCPU is made to come back at once. The only place that knows whether this is AMD-V or VT-x.
+ * Facts: AMD APM vol. 2 15.10 and appendix C; Intel SDM vol. 3 24.6, 27.2.1 and appendix C; docs/abi.md. */
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
+
+struct abi_state;
 
 enum exit_reason {
     EXIT_UNEXPECTED, /* reported, ends the VM */
     EXIT_CPUID,
     EXIT_HLT,
     EXIT_IO,
-    EXIT_MSR,
-    EXIT_WINDOW,  /* interrupts can be injected now */
-    EXIT_MEMORY,  /* nested page fault: memory that is not mapped yet */
-    EXIT_DEVICE,  /* counted only: nested page fault at a device */
+    EXIT_MSR, /* read or write, qualification bit 0 */
+    EXIT_RDMSR,
+    EXIT_WRMSR,
+    EXIT_WINDOW,  /* interrupts or NMIs can be injected now */
+    EXIT_MEMORY,  /* nested fault: memory that is not mapped yet */
+    EXIT_DEVICE,  /* counted only: nested fault at a device */
     EXIT_INVALID, /* guest state refused, or emulation asked for by ourselves */
     EXIT_STARTUP,
     EXIT_RECALL,
@@ -23,20 +29,30 @@ enum exit_reason {
     EXIT_REASONS,
 };
 
-enum exit_reason exit_reason_of(unsigned event);
 const char *exit_reason_name(enum exit_reason r);
 
 /* MTD of the portal of a reason: the state that its handler needs, no more. */
 uint32_t exit_reason_mtd(enum exit_reason r);
 
-/* Execution controls: the intercepts that we want besides those that the kernel forces (APM vol. 2 15.9, VMCB offsets 0xc, 0x10).
- * Without bit 0 of the second one (VMRUN) a vCPU does not run: it leaves with EXIT_INVALID at once. */
-#define EXIT_CTRL1      (1u << 15 | 1u << 18)                               /* RDPMC CPUID */
-#define EXIT_CTRL2_RUN  (1u << 0 | 1u << 1 | 1u << 9 | 1u << 10 | 1u << 11) /* VMRUN VMMCALL WBINVD MONITOR MWAIT */
-#define EXIT_CTRL2_STOP (EXIT_CTRL2_RUN & ~1u)
+struct exit_io {
+    uint64_t next_rip;
+    uint16_t port;
+    uint8_t size; /* bytes */
+    bool in, string;
+};
 
-/* I/O qualification: APM vol. 2 15.10.2 "IOIO intercept information". */
-#define EXIT_IO_IN(q)     ((q)&1)
-#define EXIT_IO_STRING(q) ((q) >> 2 & 1)
-#define EXIT_IO_SIZE(q)   ((unsigned)((q) >> 4 & 7))
-#define EXIT_IO_PORT(q)   ((uint16_t)((q) >> 16))
+struct exit_vendor {
+    enum exit_reason (*reason)(unsigned event);
+    /* s: message of EXIT_IO. */
+    void (*io)(const struct abi_state *s, struct exit_io *io);
+    /* Controls of a vCPU that runs, the intercepts that we want besides those that the kernel forces; returns the MTD that carries them. */
+    uint32_t (*run)(struct abi_state *s);
+    /* Makes the vCPU leave at once with EXIT_INVALID, whose portal has the whole state; `run` undoes it. Returns the MTD. */
+    uint32_t (*stop)(struct abi_state *s);
+    uint32_t nmi_window; /* injection flag that brings the vCPU back when it may be able to take an NMI */
+};
+
+/* Interruptibility (state bit MTD_STA): after STI and MOV SS; an NMI is being handled, which only VT-x says. */
+enum { INTR_SHADOW = 3, INTR_NMI = 8 };
+
+extern const struct exit_vendor exit_amd, exit_intel;

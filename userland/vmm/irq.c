@@ -138,9 +138,7 @@ bool irq_pending_unmaskable(const struct vcpu *v) {
     return __atomic_load_n(&v->nmi_pending, __ATOMIC_SEQ_CST) || __atomic_load_n(&v->init_pending, __ATOMIC_SEQ_CST);
 }
 
-bool irq_pending(struct vcpu *v) {
-    if (irq_pending_unmaskable(v))
-        return true;
+static bool pending_maskable(struct vcpu *v) {
     mutex_lock(&v->lapic_lock);
     bool yes = lapic_pending(&v->lapic) >= 0;
     mutex_unlock(&v->lapic_lock);
@@ -150,6 +148,14 @@ bool irq_pending(struct vcpu *v) {
         mutex_unlock(&v->vm->irq_lock);
     }
     return yes;
+}
+
+bool irq_pending(struct vcpu *v) { return irq_pending_unmaskable(v) || pending_maskable(v); }
+
+uint32_t irq_windows(struct vcpu *v) {
+    uint32_t nmi = __atomic_load_n(&v->nmi_pending, __ATOMIC_SEQ_CST) ? v->vm->exits->nmi_window : 0;
+
+    return nmi | (pending_maskable(v) ? INJ_IRQ_WINDOW : 0);
 }
 
 /* Takes the vector that is to be injected now, or -1. */
@@ -168,26 +174,25 @@ static int take_vector(struct vcpu *v) {
     return vec;
 }
 
-/* An event whose delivery an exit interrupted is delivered again, but for instructions that simply run again. */
+/* An event whose delivery an exit interrupted is delivered again, but for instructions that simply run again: INT n and on VT-x INT1,
+ * INT3 and INTO have types of their own, on AMD-V the last two are exceptions. */
 static bool again(uint32_t info) {
     unsigned vec = info & 0xff;
 
-    return info & INJ_VALID && INJ_TYPE(info) != INJ_TYPE_SOFT &&
+    return info & INJ_VALID && INJ_TYPE(info) < INJ_TYPE_SOFT &&
            !(INJ_TYPE(info) == INJ_TYPE_EXC && (vec == 3 || vec == 4));
 }
 
 void irq_inject(struct vcpu *v, struct abi_state *s) {
-    bool open = s->rflags & RFLAGS_IF && !(s->intr_state & 3);
+    bool open = s->rflags & RFLAGS_IF && !(s->intr_state & INTR_SHADOW);
 
     if (again(s->inj_info)) {
-        s->inj_info &= INJ_VALID | INJ_ERROR | 0x7ff;
-        if (irq_pending(v))
-            s->inj_info |= INJ_IRQ_WINDOW;
+        s->inj_info = (s->inj_info & (INJ_VALID | INJ_ERROR | 0x7ff)) | irq_windows(v);
         return;
     }
     s->inj_info = 0;
     s->inj_error = 0;
-    if (__atomic_load_n(&v->nmi_pending, __ATOMIC_SEQ_CST) && !(s->intr_state & 3)) {
+    if (__atomic_load_n(&v->nmi_pending, __ATOMIC_SEQ_CST) && !(s->intr_state & (INTR_SHADOW | INTR_NMI))) {
         __atomic_store_n(&v->nmi_pending, 0, __ATOMIC_SEQ_CST);
         s->inj_info = INJ_VALID | INJ_TYPE_NMI << 8 | 2;
     } else if (open) {
@@ -196,6 +201,5 @@ void irq_inject(struct vcpu *v, struct abi_state *s) {
             return;
         s->inj_info = INJ_VALID | (uint32_t)vec;
     }
-    if (irq_pending(v))
-        s->inj_info |= INJ_IRQ_WINDOW;
+    s->inj_info |= irq_windows(v);
 }

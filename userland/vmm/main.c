@@ -43,6 +43,7 @@ static bool locks_init(void) {
 
 static void machine_init(const struct startup_info *info) {
     vm.info = info;
+    vm.exits = info->features & STARTUP_VMX ? &exit_intel : &exit_amd;
     vm.mem = (struct gmem){.base = (uint8_t *)COMP_VA_RAM, .size = info->vm.ram_size};
     vm.cpus = info->vm.cpus < 1 ? 1 : info->vm.cpus > VM_MAX_CPUS ? VM_MAX_CPUS : info->vm.cpus;
     vm.cpuid = (struct cpuid_config){.host = host_cpuid, .xcr0 = host_xcr0(), .cpus = vm.cpus};

@@ -6,14 +6,13 @@
 #include "rt.h"
 
 enum { VEC_UD = 6, VEC_GP = 13 };
-enum { RFLAGS_IF = 1 << 9 };
+enum { RFLAGS_IF = 1 << 9, CR0_PE = 1 };
 #define INJ_EXCEPTION(vec) (INJ_VALID | 3u << 8 | (vec))
 #define MTD_INJECT         (MTD_RFLAGS | MTD_STA | MTD_INJ)
-#define MTD_EMULATED                                                                                                   \
-    (MTD_ACDB | MTD_BSD | MTD_RSP | MTD_RIP | MTD_RFLAGS | MTD_CR | MTD_INJ | MTD_STA | MTD_R8_R15 | MTD_CTRL)
-#define VCPU_PRIORITY   20
-#define VCPU_QUANTUM_US 10000
-#define FAULTS_IN_A_ROW 8
+#define MTD_EMULATED       (MTD_ACDB | MTD_BSD | MTD_RSP | MTD_RIP | MTD_RFLAGS | MTD_INJ | MTD_STA | MTD_R8_R15)
+#define VCPU_PRIORITY      20
+#define VCPU_QUANTUM_US    10000
+#define FAULTS_IN_A_ROW    8
 
 static struct load_result vcpu_boot; /* state of the boot CPU at STARTUP */
 
@@ -32,23 +31,24 @@ static void leave(struct vcpu *v, struct abi_state *s, uint32_t mtd) {
     s->mtd = mtd | MTD_INJ;
 }
 
-/* Reply that injects an exception of the instruction; RIP stays. What was pending waits for the next exit. */
+/* Reply that injects an exception of the instruction; RIP stays. What was pending waits for the next exit. With an error code the message
+ * needs CR0: there is none in real mode, and VT-x refuses it. */
 static void leave_exception(struct vcpu *v, struct abi_state *s, uint32_t mtd, unsigned vec, bool has_error,
                             uint32_t error) {
     __atomic_store_n(&v->in_handler, 0, __ATOMIC_SEQ_CST);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    s->inj_info = INJ_EXCEPTION(vec) | (has_error ? INJ_ERROR : 0);
+    s->inj_info = INJ_EXCEPTION(vec) | (has_error && s->cr0 & CR0_PE ? INJ_ERROR : 0) | irq_windows(v);
     s->inj_error = error;
-    if (irq_pending(v))
-        s->inj_info |= INJ_IRQ_WINDOW;
     s->mtd = mtd | MTD_INJ;
 }
 
-/* The instruction is done: past it, and out of an interrupt shadow. */
-static void skip(struct abi_state *s, unsigned len) {
-    s->rip += s->inst_len ? s->inst_len : len;
-    s->intr_state = 0;
+/* The instruction is done: past it, and out of an interrupt shadow. NMIs stay blocked if they are. */
+static void done(struct abi_state *s, uint64_t next_rip) {
+    s->rip = next_rip;
+    s->intr_state &= ~INTR_SHADOW;
 }
+
+static void skip(struct abi_state *s, unsigned len) { done(s, s->rip + (s->inst_len ? s->inst_len : len)); }
 
 /* ---- waiting ---- */
 
@@ -63,7 +63,9 @@ static void wait_for_sipi(struct vcpu *v, struct abi_utcb *u) {
     }
     __atomic_store_n(&v->halted, 0, __ATOMIC_SEQ_CST);
     vcpu_state_sipi(&u->state, v->sipi_vector);
+    (void)v->vm->exits->run(&u->state);
     u->items = UTCB_ITEMS(ABI_STATE_EXT_WORDS, 0);
+    v->emulating = false;
     leave(v, &u->state, VCPU_MTD_ALL);
 }
 
@@ -125,15 +127,14 @@ static void exit_cpuid(void *arg, struct abi_utcb *u) {
     s->mtd = MTD_ACDB | MTD_RIP | MTD_STA;
 }
 
-static void exit_msr(void *arg, struct abi_utcb *u) {
-    struct vcpu *v = arg;
+static void msr_access(struct vcpu *v, struct abi_utcb *u, bool write) {
     struct abi_state *s = &u->state;
     uint32_t mtd = MTD_RIP | MTD_STA;
     uint64_t val;
     bool ok;
 
-    enter(v, EXIT_MSR);
-    if (s->qual[0] & 1) {
+    enter(v, write ? EXIT_WRMSR : EXIT_RDMSR);
+    if (write) {
         ok = msr_write(v, (uint32_t)s->rcx, s, s->rdx << 32 | (uint32_t)s->rax, &mtd);
     } else {
         ok = msr_read(v, (uint32_t)s->rcx, s, &val);
@@ -153,43 +154,43 @@ static void exit_msr(void *arg, struct abi_utcb *u) {
     leave(v, s, mtd);
 }
 
-static void io_note(struct vcpu *v, uint16_t port, unsigned size, bool in, uint32_t val) {
-    v->last_io_port = port;
-    v->last_io_size = (uint8_t)size;
-    v->last_io_in = in;
+static void exit_msr(void *arg, struct abi_utcb *u) { msr_access(arg, u, u->state.qual[0] & 1); }
+static void exit_rdmsr(void *arg, struct abi_utcb *u) { msr_access(arg, u, false); }
+static void exit_wrmsr(void *arg, struct abi_utcb *u) { msr_access(arg, u, true); }
+
+static void io_note(struct vcpu *v, const struct exit_io *io, uint32_t val) {
+    v->last_io_port = io->port;
+    v->last_io_size = io->size;
+    v->last_io_in = io->in;
     v->last_io_val = val;
 }
 
 static void exit_io(void *arg, struct abi_utcb *u) {
     struct vcpu *v = arg;
     struct abi_state *s = &u->state;
-    uint64_t q = s->qual[0];
-    uint16_t port = EXIT_IO_PORT(q);
-    unsigned size = EXIT_IO_SIZE(q);
     uint32_t mtd = MTD_RIP | MTD_STA;
+    struct exit_io io;
 
     enter(v, EXIT_IO);
-    if (EXIT_IO_STRING(q) || (size != 1 && size != 2 && size != 4)) {
+    v->vm->exits->io(s, &io);
+    if (io.string || (io.size != 1 && io.size != 2 && io.size != 4)) {
         /* needs more state than this portal carries: come back at once with EXIT_INVALID, which has it */
         v->emulating = true;
-        s->ctrl[0] = EXIT_CTRL1;
-        s->ctrl[1] = EXIT_CTRL2_STOP;
         s->inj_info = 0;
-        s->mtd = MTD_CTRL | MTD_INJ;
+        s->mtd = v->vm->exits->stop(s) | MTD_INJ;
         return;
     }
-    uint64_t mask = size == 4 ? 0xffffffff : (1u << size * 8) - 1;
-    if (EXIT_IO_IN(q)) {
-        uint32_t val = board_in(v->vm, port, size);
-        io_note(v, port, size, true, val);
-        s->rax = size == 4 ? val : (s->rax & ~mask) | val;
+    uint64_t mask = io.size == 4 ? 0xffffffff : (1u << io.size * 8) - 1;
+    if (io.in) {
+        uint32_t val = board_in(v->vm, io.port, io.size);
+        io_note(v, &io, val);
+        s->rax = io.size == 4 ? val : (s->rax & ~mask) | val;
         mtd |= MTD_ACDB;
     } else {
-        io_note(v, port, size, false, (uint32_t)(s->rax & mask));
-        board_out(v->vm, port, size, (uint32_t)(s->rax & mask));
+        io_note(v, &io, (uint32_t)(s->rax & mask));
+        board_out(v->vm, io.port, io.size, (uint32_t)(s->rax & mask));
     }
-    s->rip = s->qual[1];
-    s->intr_state = 0;
+    done(s, io.next_rip);
     leave(v, s, mtd);
 }
 
@@ -247,19 +248,18 @@ static void exit_cache(void *arg, struct abi_utcb *u) {
 static void emulate(struct vcpu *v, struct abi_utcb *u) {
     struct abi_state *s = &u->state;
     struct emu e = {.s = s, .mem = &v->vm->mem, .bus = &v->vm->bus};
+    uint32_t mtd = MTD_EMULATED | v->vm->exits->run(s);
 
-    s->ctrl[0] = EXIT_CTRL1;
-    s->ctrl[1] = EXIT_CTRL2_RUN;
     switch (emu_step(&e)) {
     case EMU_DONE:
-        s->intr_state = 0;
-        leave(v, s, MTD_EMULATED);
+        done(s, s->rip);
+        leave(v, s, mtd);
         return;
     case EMU_AGAIN: /* interrupts may come in between, as on hardware */
-        leave(v, s, MTD_EMULATED);
+        leave(v, s, mtd);
         return;
-    case EMU_EXCEPTION:
-        leave_exception(v, s, MTD_EMULATED, e.vector, e.has_error, e.error_code);
+    case EMU_EXCEPTION: /* CR2 */
+        leave_exception(v, s, mtd | MTD_CR, e.vector, e.has_error, e.error_code);
         return;
     case EMU_NOWHERE:
         report_and_end(v, s, true,
@@ -347,6 +347,7 @@ static void exit_startup(void *arg, struct abi_utcb *u) {
         return;
     }
     vcpu_state_boot(&u->state, &vcpu_boot);
+    (void)v->vm->exits->run(&u->state);
     u->items = UTCB_ITEMS(ABI_STATE_EXT_WORDS, 0);
     v->start = VCPU_RUNS;
     log_printf("guest entry at %llu us", (unsigned long long)clock_tsc_to_us(clock_tsc()));
@@ -362,6 +363,8 @@ static portal_fn handler_of(enum exit_reason r) {
         [EXIT_HLT] = exit_hlt,
         [EXIT_IO] = exit_io,
         [EXIT_MSR] = exit_msr,
+        [EXIT_RDMSR] = exit_rdmsr,
+        [EXIT_WRMSR] = exit_wrmsr,
         [EXIT_WINDOW] = exit_window,
         [EXIT_MEMORY] = exit_memory,
         [EXIT_INVALID] = exit_invalid,
@@ -384,7 +387,7 @@ static bool failed(const char *what, uint64_t status) {
 
 static bool portals_create(struct vcpu *v, sel_t base) {
     for (unsigned event = 0; event < ABI_EVENTS_VCPU; event++) {
-        enum exit_reason r = exit_reason_of(event);
+        enum exit_reason r = v->vm->exits->reason(event);
         if (event >= 0xa0 && r == EXIT_UNEXPECTED)
             continue; /* no such event */
         uint64_t status =

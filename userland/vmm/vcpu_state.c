@@ -16,8 +16,6 @@ static void common(struct abi_state *s) {
     s->cr0 = CR0_ET;
     s->dr7 = 0x400;
     s->pat = PAT_RESET;
-    s->ctrl[0] = EXIT_CTRL1;
-    s->ctrl[1] = EXIT_CTRL2_RUN;
     s->tr = (struct abi_seg){.ar = 0x8b, .limit = 0xffff};
     s->ldtr = (struct abi_seg){.ar = 0x82, .limit = 0xffff};
     s->gdtr.limit = s->idtr.limit = 0xffff;

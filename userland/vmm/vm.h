@@ -64,6 +64,7 @@ struct vcpu {
 
 struct vm {
     const struct startup_info *info;
+    const struct exit_vendor *exits;
     struct gmem mem;
     struct cpuid_config cpuid;
     struct emu_bus bus;
@@ -136,6 +137,8 @@ void vcpu_notify(struct vcpu *v);
 bool irq_pending(struct vcpu *v);
 /* What ends a halt with interrupts disabled: NMI or INIT. */
 bool irq_pending_unmaskable(const struct vcpu *v);
+/* Injection flags for the windows in which what is pending can be taken. */
+uint32_t irq_windows(struct vcpu *v);
 /* Chooses what the reply injects: s has RFLAGS, interruptibility and the interrupted event. */
 void irq_inject(struct vcpu *v, struct abi_state *s);
 
