@@ -83,15 +83,18 @@ class Machine:
 
     def pump(self, timeout):
         """Reads what is there; False at the end of the machine."""
-        if select.select([self.proc.stdout], [], [], timeout)[0]:
-            data = self.proc.stdout.read()
-            if data == b"":
-                return False
-            if data:
-                self.log.write(data)
-                self.log.flush()
-                self.buffer += data
+        data = self.read(timeout)
+        if data == b"":
+            return False
+        if data:
+            self.log.write(data)
+            self.log.flush()
+            self.buffer += data
         return True
+
+    def read(self, timeout):
+        """b"": the end; None: nothing yet."""
+        return self.proc.stdout.read() if select.select([self.proc.stdout], [], [], timeout)[0] else None
 
     def expect(self, pattern, timeout=60, refuse=rb"KERNEL PANIC"):
         """Waits for the pattern in what was not matched yet; returns the match. What comes after it is kept."""

@@ -1,8 +1,8 @@
 """From VM start to the guest's shell against the same kernel and initramfs directly on the emulator; exits per reason."""
 import os
-import re
 import statistics
 import time
+from guest import exits
 from machine import Failure, Machine, config, vm_section
 
 CMDLINE = "console=ttyS0 earlyprintk=serial rdinit=/init"
@@ -31,9 +31,7 @@ def virtual(test, kernel):
         m.expect(r"guest# ", 30)
         m.send("poweroff\r")
         m.end(60)
-        with open(os.path.join(m.dir, "serial.log"), errors="replace") as f:
-            exits = re.findall(r"exits (\w+) (\d+)", f.read())
-        return seconds, exits
+        return seconds, exits(m.dir)
 
 
 def run(test):
@@ -41,12 +39,12 @@ def run(test):
     slow = []
     for kernel, limit in LIMITS.items():
         runs = sorted(virtual(test, kernel) for _ in range(ROUNDS))
-        seconds, exits = runs[ROUNDS // 2]
+        seconds, counts = runs[ROUNDS // 2]
         test.note("%-14s VM start to shell %.2f s, directly from kernel entry %.2f s: %.2f times (limit %.0f)" % (kernel, seconds, base, seconds / base, limit))
-        test.note("  exits: %s" % ", ".join("%s %s" % e for e in dict(exits).items()))
+        test.note("  exits: %s" % ", ".join("%s %s" % e for e in counts.items()))
         if seconds / base > limit:
             slow.append("%s %.2f times" % (kernel, seconds / base))
-        if not exits:
+        if not counts:
             raise Failure("the VMM printed no exit counts")
     if slow:
         raise Failure("too slow: " + ", ".join(slow))

@@ -1,0 +1,32 @@
+"""Guests of one page, on AMD-V in QEMU and on VT-x in Bochs: string ports, faults and interrupts in real mode; guests that end themselves."""
+from bochs_machine import Bochs
+from guest import HOSTILE, assembled, tiny_elf
+from machine import Machine, config, vm_section
+
+LIMIT = 60
+
+
+def guests(m, name, test):
+    m.expect(r"novella> ", 60)
+    for vm, (_, reason) in HOSTILE.items():
+        m.send("vm start %s\r" % vm)
+        m.expect(r"vm %s: ended \(%s" % (vm, reason), 20)
+    m.send("vm start modes\r")
+    m.console(1)
+    for line in ("long mode: string port", "real mode: faults", "real mode: interrupts"):
+        m.expect(line, 20)
+    m.expect(r"vm modes: ended \(powered off\)", 20)
+    test.note("%s: all modes, and %s" % (name, " ".join(HOSTILE)))
+
+
+def run(test):
+    kernels = {"guest/" + name: tiny_elf(code) for name, (code, _) in HOSTILE.items()}
+    kernels["guest/modes"] = assembled("modes.S", test.dir)
+    vms = [vm_section(k.split("/")[1], kernel=k, initrd=None, memory="64M", cpu=0, autostart="no", console=i + 1) for i, k in enumerate(reversed(kernels))]
+    conf = config(*vms, on_last_exit="stay")
+    modules = ["root.elf", "novella.conf", "console.elf", "vmm.elf"] + list(kernels)
+    with Machine(test, conf, cpus=2, mem="512M", modules=modules, files=kernels, name="amdv") as m:
+        guests(m, "AMD-V", test)
+    with Bochs(test, "vtx", "corei7_skylake_x", 1, [(f, f) for f in modules], dict(kernels, **{"novella.conf": conf.encode()})) as m:
+        m.expect("vcpu: VT-x", 60)
+        guests(m, "VT-x", test)
