@@ -31,7 +31,7 @@ def image(path, boot_dir, modules, files):
     tree = os.path.join(os.path.dirname(path), "tree")
     os.makedirs(os.path.join(tree, "boot/grub"))
     shutil.copy(os.path.join(boot_dir, "novella.elf"), tree)
-    lines = [" multiboot2 /novella.elf"]
+    lines = [" multiboot2 /novella.elf", " set gfxpayload=text"]  # docs/boot.md
     for name, line in modules:
         os.makedirs(os.path.dirname(os.path.join(tree, name)), exist_ok=True)
         if name in files:
