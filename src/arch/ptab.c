@@ -6,7 +6,8 @@
 #include "core/abi.h"
 #include "core/kmem.h"
 
-/* Levels count from the leaves: an entry of level l covers 2^(9l) pages; the root table holds entries of level 3. */
+/* Levels count from the leaves: an entry of level l covers 2^(9l) pages; the root table holds entries of level 3, or
+ * (ptab_dma_levels) 2. */
 #define LEVELS    4u
 #define ENTRIES   512u
 #define ADDR_MASK 0x000ffffffffff000ul
@@ -32,8 +33,9 @@ static const struct ptab_format formats[] = {
     /* Intel VT-d 9.8: R 0, W 1 */
     [PTAB_DMA] = {.link = 3, .leaf = 1, .write = 2, .root_entries = ENTRIES},
 };
-unsigned ptab_max_leaf_order = 9;
+unsigned ptab_max_leaf_order = 9, ptab_dma_levels = LEVELS;
 
+static unsigned levels(const struct ptab *t) { return t->kind == PTAB_DMA ? ptab_dma_levels : LEVELS; }
 static unsigned level_order(unsigned level) { return 9 * level; }
 static unsigned level_index(u64 vpn, unsigned level) { return (unsigned)(vpn >> level_order(level)) % ENTRIES; }
 static bool level_may_leaf(unsigned level) { return level_order(level) <= ptab_max_leaf_order; }
@@ -77,7 +79,7 @@ struct place {
 
 /* Descends towards vpn while there are tables and the entry covers more than 2^order pages. */
 static struct place place_find(const struct ptab *t, u64 vpn, unsigned order) {
-    struct place p = {.level = LEVELS - 1};
+    struct place p = {.level = levels(t) - 1};
     for (u64 *table = root_table(t);; p.level--) {
         p.entry = &table[level_index(vpn, p.level)];
         p.value = *p.entry;
@@ -186,7 +188,7 @@ bool ptab_unmap(struct ptab *t, u64 vpn, unsigned order, unsigned keep_perm, str
     bool changed = false, keep = keep_perm & PERM_MEM_R;
     if (!t->root.v)
         return false;
-    for (u64 end = vpn + (1ul << order); vpn < end;) {
+    for (u64 end = min_u64(vpn + (1ul << order), 1ul << level_order(levels(t))); vpn < end;) {
         struct place p = place_find(t, vpn, order);
         if (keep)
             while (entry_is_link(p.value, p.level)) {
@@ -212,7 +214,7 @@ bool ptab_unmap(struct ptab *t, u64 vpn, unsigned order, unsigned keep_perm, str
 }
 
 bool ptab_lookup(const struct ptab *t, u64 vpn, u64 *pfn, unsigned *perm) {
-    if (!t->root.v || vpn >> level_order(LEVELS))
+    if (!t->root.v || vpn >> level_order(levels(t)))
         return false;
     struct place p = place_find(t, vpn, 0);
     if (!entry_is_leaf(p.value, p.level))
@@ -229,8 +231,8 @@ void ptab_free(struct ptab *t) {
         return;
     u64 *root = root_table(t);
     for (unsigned i = 0; i < formats[t->kind].root_entries; i++)
-        if (entry_is_link(root[i], LEVELS - 1))
-            tables_collect(root[i], LEVELS - 1, &freed);
+        if (entry_is_link(root[i], levels(t) - 1))
+            tables_collect(root[i], levels(t) - 1, &freed);
     page_push(&freed, root);
     t->root = PADDR(0);
     ptab_pages_free(&freed, t->account);

@@ -1,4 +1,4 @@
-/* One walker for every kind of page table: host, nested (NPT, EPT) and DMA, all four-level radix trees of 512 entries.
+/* One walker for every kind of page table: host, nested (NPT, EPT) and DMA, all four-level radix trees of 512 entries (DMA: or three).
  * Formats: Intel SDM vol 3 4.5 "4-level paging", 29.3.2 "EPT translation mechanism"; AMD APM vol 2 5.3, 15.25 "Nested Paging".
  * Pure functions over memory reached with arch_phys_ptr; table pages come from the account of the PD that owns the table.
  * Kinds: PTAB_HOST (user pages: P RW US NX), PTAB_NPT (like host with US always set; NX honoured), PTAB_EPT (R W X, memory type),
@@ -18,6 +18,8 @@ struct ptab {
     struct account *account;
 };
 extern unsigned ptab_max_leaf_order; /* 18 with 1 GiB pages, else 9: set at boot from CPUID 80000001h EDX[26] */
+/* 4, or 3 where an IOMMU has 39-bit addresses: DMA tables hold no page from 2^(9 * levels) on. */
+extern unsigned ptab_dma_levels;
 
 /* The root table, so that a device can walk it. */
 must_check enum abi_status ptab_root(struct ptab *t);

@@ -11,8 +11,8 @@
 /* Registers and bits: VT-d 4.0 chapter 11 "Register Descriptions". */
 enum { CAP = 0x08, ECAP = 0x10, GCMD = 0x18, GSTS = 0x1c, RTADDR = 0x20, IQT = 0x88, IQA = 0x90 };
 #define CAP_DOMAINS(cap) (16u << 2 * ((cap)&7))
-#define CAP_RWBF         (1ul << 4)  /* writes to tables need a flush of their own */
-#define CAP_LEVEL4       (1ul << 10) /* SAGAW: 48 bits in four levels */
+#define CAP_RWBF         (1ul << 4)       /* writes to tables need a flush of their own */
+#define CAP_WIDTHS(cap)  ((cap) >> 9 & 3) /* SAGAW: bit 0 of it 39 bits in three levels, bit 1 48 in four */
 #define CAP_LARGE(cap)   ((cap) >> 34 & 3)
 #define ECAP_QI          (1ul << 1)
 #define GCMD_TE          (1u << 31)
@@ -32,7 +32,7 @@ struct entry { /* of root table (256 buses), context table (256 functions) and q
     u64 low, high;
 };
 #define ENTRY_P          1ul
-#define CTX_48           2ul /* address width: four levels, 9.3 "Context Entry" */
+#define CTX_WIDTH        (ptab_dma_levels - 2ul) /* 1 for three levels, 2 for four: 9.3 "Context Entry" */
 #define CTX_DOMAIN(high) ((u16)((high) >> 8))
 
 static struct unit {
@@ -49,6 +49,7 @@ static struct spinlock tables_lock; /* rank iommu: root and context entries, dom
 static struct entry *root;          /* NULL: no IOMMU */
 static u64 domains[1024];           /* in use: a bit each; 0 is reserved (6.2.2.1, caching mode) */
 static unsigned domain_count;
+static u64 widths = 3; /* CAP_WIDTHS of all units */
 
 static void entry_store(u64 *word, u64 v) {
     atomic_store_rel(word, v);
@@ -117,7 +118,7 @@ static enum abi_status context_set(struct pd *pd, u16 rid) {
     atomic_store_rel(&pd->dma_domain, domain);
     atomic_fence(); /* a revoke that still sees no domain has changed the table before the device can walk it */
     entry_store(&e->low, 0);
-    entry_store(&e->high, CTX_48 | (u64)domain << 8);
+    entry_store(&e->high, CTX_WIDTH | (u64)domain << 8);
     entry_store(&e->low, pd->dma.root.v | ENTRY_P);
     return NOVA_SUCCESS;
 }
@@ -172,8 +173,9 @@ static bool command(const struct unit *u, u32 bit, bool on) {
 /* What it cannot do, or NULL: its queue is ready. */
 static const char *unit_init(struct unit *u, u64 regs) {
     u64 cap = mmio_read64(regs + CAP), ecap = mmio_read64(regs + ECAP);
-    if (!(cap & CAP_LEVEL4))
-        return "48-bit addresses (QEMU: aw-bits=48)";
+    widths &= CAP_WIDTHS(cap);
+    if (!widths)
+        return "addresses of 39 or 48 bits, like the others";
     if (!(ecap & ECAP_QI) || (cap & CAP_RWBF))
         return "queued invalidation or coherent writes";
     void *queue = kmem_pages_alloc(&kernel_account, 1); /* and a page of status words */
@@ -208,6 +210,7 @@ u32 arch_iommu_init(const u64 *regs, unsigned count) {
     for (; !lacks && n < count; n++)
         lacks = unit_init(&units[n], regs[n]);
     root = table;
+    ptab_dma_levels = widths & 2 ? 4 : 3;
     for (n = 0; !lacks && n < count; n++)
         lacks = unit_start(&units[n]);
     if (!lacks && count) {

@@ -23,6 +23,11 @@ static i64 piece_work(unsigned type, unsigned order) {
     return leaves > 8 ? leaves : 8;
 }
 
+/* What lies beyond an IOMMU's addresses is for its PD and guests only. */
+static unsigned tables_at(const struct delegation *g, u64 sel) {
+    return sel >> 9 * ptab_dma_levels ? g->tables & ~(unsigned)NODE_DMA : g->tables;
+}
+
 /* Installs the next piece of `parent` at g->pos, or skips what is in the way; not beyond `end`. Both locks held. */
 static enum abi_status piece_delegate(struct delegation *g, struct node *parent, unsigned perm, u64 end) {
     struct space *s = space_of(g->dst, g->type);
@@ -51,7 +56,7 @@ static enum abi_status piece_delegate(struct delegation *g, struct node *parent,
                      .type = (u8)g->type,
                      .order = (u8)order,
                      .perm = (u8)perm,
-                     .tables = (u8)g->tables};
+                     .tables = (u8)tables_at(g, sel)};
     n.source = g->type == CRD_OBJ ? parent->source : parent->source + (g->from.base + g->pos - parent->base);
     assert(g->type == CRD_OBJ || !(n.source & ((1ul << order) - 1)));
     enum abi_status status = space_node_install(&n);
@@ -74,7 +79,7 @@ static enum abi_status self_delegate(struct delegation *g, struct node *n, u64 e
             return status;
         }
     }
-    enum abi_status status = space_node_widen(n, g->tables);
+    enum abi_status status = space_node_widen(n, tables_at(g, n->base));
     g->work -= piece_work(g->type, n->order);
     if (status == NOVA_SUCCESS)
         g->pos = end;

@@ -37,6 +37,8 @@ struct pd *sim_alloc_pd(const struct sim_alloc *a);
 
 /* check_space.c: one of a PD's spaces. */
 void space_check_type(const struct pd *pd, unsigned type);
+/* Of the root's entries; leaves have 0. */
+unsigned sim_table_level(const struct ptab *t);
 /* Calls f for every leaf of a table: 2^order pages from vpn on. */
 void sim_table_each(const struct ptab *t, void (*f)(void *ctx, u64 vpn, unsigned order, u64 pfn, unsigned perm),
                     void *ctx);

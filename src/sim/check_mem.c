@@ -61,7 +61,7 @@ static void claim_of_pd(const struct pd *pd) {
     const struct ptab *tables[] = {&pd->host, &pd->guest, &pd->dma};
     for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
         if (tables[i]->root.v)
-            claim_table(pd, tables[i]->root, 3);
+            claim_table(pd, tables[i]->root, sim_table_level(tables[i]));
     claim_objtab(pd);
     claim_pages(pd, pd->pio_bitmap, 1);
     claim_pages(pd, pd->guest_pio_bitmap, 2);

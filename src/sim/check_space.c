@@ -77,10 +77,12 @@ static void leaves(const struct leaf_walk *w, const u64 *table, unsigned level, 
     }
 }
 
+unsigned sim_table_level(const struct ptab *t) { return t->kind == PTAB_DMA && sim_opt.iommu_39 ? 2 : 3; }
+
 void sim_table_each(const struct ptab *t, void (*f)(void *, u64, unsigned, u64, unsigned), void *ctx) {
     struct leaf_walk w = {.f = f, .ctx = ctx, .kind = t->kind};
     if (t->root.v)
-        leaves(&w, arch_phys_ptr(t->root), 3, 0);
+        leaves(&w, arch_phys_ptr(t->root), sim_table_level(t), 0);
 }
 
 struct table_check {

@@ -13,6 +13,7 @@ enum { CAP = 0x08, ECAP = 0x10, GCMD = 0x18, GSTS = 0x1c, RTADDR = 0x20, IQH = 0
 #define QIE    (1u << 26)
 #define DOMAIN 16u /* CAP.ND 0: so few that they run out in tests */
 #define CACHED 64u
+#define LEVELS (sim_opt.iommu_39 ? 3u : 4u)
 
 static struct {
     u32 status;
@@ -88,7 +89,8 @@ static u64 reg_read(u64 pa) {
     sim_point();
     switch (pa - SIM_VTD_BASE) {
     case CAP:
-        return 3ul << 34 | 47ul << 16 | 1ul << 10 | 1ul << 7; /* large pages, 48 bits, four levels, caching mode */
+        return 3ul << 34 | (9ul * LEVELS + 11) << 16 | 1ul << (6 + LEVELS) |
+               1ul << 7; /* large pages, 39 or 48 bits, caching mode */
     case ECAP:
         return 1ul << 1;
     case GSTS:
@@ -144,8 +146,8 @@ static const struct context *context_of(u16 rid) {
         return c;
     c->domain = (u16)(e[1] >> 8);
     c->table = e[0] & ~PAGE_MASK;
-    /* 9.3: translation type 0 (second level), four levels, domain in range and, in caching mode, not 0 */
-    assert(!(e[0] & 0xe) && (e[1] & 7) == 2 && c->domain && c->domain < DOMAIN && !(e[1] >> 24));
+    /* 9.3: translation type 0 (second level), address width, domain in range and, in caching mode, not 0 */
+    assert(!(e[0] & 0xe) && (e[1] & 7) == LEVELS - 2 && c->domain && c->domain < DOMAIN && !(e[1] >> 24));
     return c;
 }
 
@@ -155,7 +157,7 @@ static const struct translation *walk(const struct context *c, u64 page) {
         return t;
     *t = (struct translation){.valid = true, .domain = c->domain, .page = page};
     u64 table = c->table;
-    for (int level = 3;; level--) {
+    for (unsigned level = LEVELS - 1;; level--) {
         u64 v = mem(table)[page >> (9 * level) & 511];
         if (!(v & 3))
             return t;
@@ -177,7 +179,8 @@ static u64 *translate(u16 rid, u64 addr, unsigned access) {
     if (!(vtd.status & TE))
         return sim_phys(PADDR(addr));
     const struct context *c = context_of(rid);
-    const struct translation *t = c->domain && addr >> 48 == 0 ? walk(c, addr >> PAGE_SHIFT) : NULL;
+    const struct translation *t =
+        c->domain && addr >> (9 * LEVELS + PAGE_SHIFT) == 0 ? walk(c, addr >> PAGE_SHIFT) : NULL;
     return t && t->perm & access ? sim_phys(PADDR(t->frame << PAGE_SHIFT | (addr & PAGE_MASK))) : NULL;
 }
 

@@ -1,0 +1,70 @@
+/* Goal: a device reaches what its PD holds with D, at the same page numbers, and nothing else (ABI sections 2 and 8), also behind an IOMMU with
+ * 39-bit addresses (three levels): there nothing from 2^39 on is in its reach, and in particular not at the address without the upper bits.
+ * Method: root is the device's PD; a page low and a page above 2^39, delegated, widened by a delegation to itself, and revoked. */
+#include "simtest.h"
+
+#define DEVICE 0x0108
+#define CONFIG (0xb0000ul + DEVICE) /* its configuration page (MMCONFIG) */
+#define LOW    0x60000ul            /* page numbers */
+#define HIGH   (1ul << 27 | LOW)
+static bool narrow;
+
+static u64 give(u64 from, u64 to, u64 flags) {
+    return grab(ABI_ROOT_UTCB, crd_mem(from, 0, 3), to << 12 | flags, crd_mem(to, 0, 3));
+}
+static bool reaches(u64 page) {
+    static u64 value;
+    u64 seen = 0, got = 0, at = page << PAGE_SHIFT | 8 * sim_choose(SIM_WORKLOAD, 512);
+    if (!sim_dma_write(DEVICE, at, ++value))
+        return false;
+    sim_expect(sim_dma_read(DEVICE, at, &got));
+    sim_mem_read(at, &seen, sizeof(seen));
+    sim_expect_eq(seen, value);
+    sim_expect_eq(got, value);
+    return true;
+}
+static void dma_root(u64 cpu) {
+    (void)cpu;
+    u64 ram = RAM_VA >> PAGE_SHIFT;
+    ram_map(ABI_ROOT_UTCB, 2);
+    (void)give(CONFIG, 0x50000, ITEM_H);
+    OK(nova_assign_pci(SEL_PD, 0x50000ul << PAGE_SHIFT, 0));
+    sim_expect(!reaches(LOW) && !reaches(HIGH) && !reaches(ram));
+    (void)give(ram, HIGH, ITEM_D);
+    sim_expect(!reaches(LOW)); /* not the page above without its upper bits */
+    sim_expect_eq(reaches(HIGH), !narrow);
+    sim_expect(sim_mem_probe(HIGH << PAGE_SHIFT, true));
+    (void)give(ram + 1, LOW, ITEM_D);
+    sim_expect(reaches(LOW));
+    (void)give(ram + 2, HIGH + 1, 0);
+    sim_expect(!reaches(HIGH + 1));
+    (void)give(HIGH + 1, HIGH + 1, ITEM_D);
+    sim_expect_eq(reaches(HIGH + 1), !narrow);
+    sim_expect(!reaches(LOW + 1));
+    OK(nova_revoke(crd_mem(HIGH, 1, 3), true)); /* takes nothing from the low one */
+    sim_expect(reaches(LOW) && !reaches(HIGH) && !reaches(HIGH + 1));
+    OK(nova_revoke(crd_mem(ram, 2, 3), false));
+    sim_expect(!reaches(LOW));
+    sim_done();
+}
+static void run(bool bits_39) {
+    struct sim_options o = {.cpus = 2, .root = dma_root, .check_every = 1, .iommu_39 = bits_39};
+    narrow = bits_39;
+    assert_int_equal(sim_seeds(&o, 1, 20, SIM_OK), 0);
+}
+static void device_reaches_48_bits(void **s) {
+    (void)s;
+    run(false);
+}
+static void device_reaches_39_bits(void **s) {
+    (void)s;
+    run(true);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(device_reaches_48_bits),
+        cmocka_unit_test(device_reaches_39_bits),
+    };
+    return cmocka_run_group_tests_name("sim dma", tests, NULL, NULL);
+}
