@@ -12,5 +12,7 @@ u32 arch_iommu_init(const u64 *regs, unsigned count);
 must_check enum abi_status arch_iommu_attach(struct pd *pd, u16 rid);
 /* pd dies: its devices reach nothing any more when this returns. No locks held. */
 void arch_iommu_detach(struct pd *pd);
+/* Logs what a unit has refused since the last time: a line in a second at most. What comes meanwhile is lost, as in the unit's records. No locks held. */
+void arch_iommu_poll(void);
 /* Returns when no unit holds a translation of pd that was made before the call. No locks held. */
 void arch_iommu_flush(struct pd *pd);

@@ -9,11 +9,18 @@
 #include "core/shoot.h"
 
 /* Registers and bits: VT-d 4.0 chapter 11 "Register Descriptions". */
-enum { CAP = 0x08, ECAP = 0x10, GCMD = 0x18, GSTS = 0x1c, RTADDR = 0x20, IQT = 0x88, IQA = 0x90 };
+enum { CAP = 0x08, ECAP = 0x10, GCMD = 0x18, GSTS = 0x1c, RTADDR = 0x20, FSTS = 0x34, IQT = 0x88, IQA = 0x90 };
 #define CAP_DOMAINS(cap) (16u << 2 * ((cap)&7))
 #define CAP_RWBF         (1ul << 4)       /* writes to tables need a flush of their own */
 #define CAP_WIDTHS(cap)  ((cap) >> 9 & 3) /* SAGAW: bit 0 of it 39 bits in three levels, bit 1 48 in four */
 #define CAP_LARGE(cap)   ((cap) >> 34 & 3)
+#define CAP_RECORDS(cap) (((cap) >> 40 & 0xff) + 1)   /* NFR */
+#define CAP_RECORD(cap)  (((cap) >> 24 & 0x3ff) * 16) /* FRO: where they begin */
+#define FSTS_OVERFLOW    1u
+#define FSTS_PENDING     2u
+#define RECORD_FAULT     (1ul << 63) /* of the high half of a record (11.4.14): until 1 is written to it */
+#define RECORD_READ      (1ul << 62)
+#define RECORD_REASON(r) ((unsigned)((r) >> 32 & 0xff))
 #define ECAP_QI          (1ul << 1)
 #define GCMD_TE          (1u << 31)
 #define GCMD_SRTP        (1u << 30)
@@ -156,6 +163,42 @@ void arch_iommu_detach(struct pd *pd) {
     spin_lock(&tables_lock);
     domains[domain / 64] &= ~(1ul << domain % 64);
     spin_unlock(&tables_lock);
+}
+
+/* Fault reasons 7.1.3: 1 and 2, no root or context entry; 4, beyond the address width; 5 and 6, no right to write or read. */
+static const char *reason_name(unsigned reason) {
+    return reason == 1 || reason == 2   ? "nobody has it"
+           : reason == 4                ? "beyond its address width"
+           : reason == 5 || reason == 6 ? "its PD gives no right to that with D"
+                                        : "";
+}
+
+/* Empties the records of a unit; logs the first one unless that has been said. */
+static void faults_take(const struct unit *u, bool *said) {
+    u64 cap = mmio_read64(u->regs + CAP), at = u->regs + CAP_RECORD(cap);
+    for (u64 end = at + 16 * CAP_RECORDS(cap); at < end; at += 16) {
+        u64 page = mmio_read64(at), r = mmio_read64(at + 8);
+        if (!(r & RECORD_FAULT))
+            continue;
+        if (!*said)
+            klog_warn("iommu: device %x:%x.%u: %s of %lx refused: %s (reason %u)\n", (unsigned)(r >> 8 & 0xff),
+                      (unsigned)(r >> 3 & 0x1f), (unsigned)(r & 7), r & RECORD_READ ? "read" : "write",
+                      page & ~PAGE_MASK, reason_name(RECORD_REASON(r)), RECORD_REASON(r));
+        *said = true;
+        mmio_write64(at + 8, RECORD_FAULT);
+    }
+    mmio_write32(u->regs + FSTS, FSTS_OVERFLOW);
+}
+
+void arch_iommu_poll(void) {
+    static u64 next; /* atomic */
+    u64 now = arch_clock(), due = atomic_load_rlx(&next);
+    bool said = false;
+    if (!unit_count || now < due || !atomic_cas(&next, &due, now + tsc_khz * 1000ul))
+        return;
+    for (struct unit *u = units; u < units + unit_count; u++)
+        if (mmio_read32(u->regs + FSTS) & (FSTS_OVERFLOW | FSTS_PENDING))
+            faults_take(u, &said);
 }
 
 static bool command(const struct unit *u, u32 bit, bool on) {

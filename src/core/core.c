@@ -1,6 +1,7 @@
 /* The dispatch loop: what every kernel exit goes through. */
 #include "core/core.h"
 #include "arch/assert.h"
+#include "arch/iommu.h"
 #include "arch/ptab.h"
 #include "arch/vcpu.h"
 #include "core/hypercall.h"
@@ -177,4 +178,5 @@ void core_timer(struct cpu *c) {
     cpu_count_event(c, CNT_TIMER);
     rcu_idle_leave(c);
     sched_timer(c);
+    arch_iommu_poll();
 }

@@ -1,4 +1,5 @@
 #include "arch/assert.h"
+#include "arch/iommu.h"
 #include "arch/mem.h"
 #include "core/core.h"
 #include "core/hypercall.h"
@@ -97,6 +98,7 @@ enum abi_status extension_run(struct ec *ec) {
         r->rdx = kmem_pages_total();
         return NOVA_SUCCESS;
     case EXT_KLOG_READ:
+        arch_iommu_poll();
         r->rdx = klog_read(&r->rsi, (char *)ec->utcb->w, sizeof(ec->utcb->w));
         return NOVA_SUCCESS;
     case EXT_CMDLINE_READ:

@@ -7,7 +7,18 @@
 #include "sim/internal.h"
 #include <string.h>
 
-enum { CAP = 0x08, ECAP = 0x10, GCMD = 0x18, GSTS = 0x1c, RTADDR = 0x20, IQH = 0x80, IQT = 0x88, IQA = 0x90 };
+enum {
+    CAP = 0x08,
+    ECAP = 0x10,
+    GCMD = 0x18,
+    GSTS = 0x1c,
+    RTADDR = 0x20,
+    FSTS = 0x34,
+    IQH = 0x80,
+    IQT = 0x88,
+    IQA = 0x90,
+    RECORD = 0x220
+};
 #define TE     (1u << 31)
 #define SRTP   (1u << 30)
 #define QIE    (1u << 26)
@@ -19,10 +30,13 @@ static struct {
     u32 status;
     u64 root, root_next, queue;
     unsigned head, tail;
+    u64 fault[2]; /* the only record, 11.4.14 */
+    bool overflow;
 } vtd;
 static struct context {
     bool valid;
     u16 rid, domain; /* domain 0: not present */
+    unsigned reason; /* then: 1 no root entry, 2 no context entry */
     u64 table;
 } contexts[CACHED];
 static struct translation {
@@ -89,7 +103,7 @@ static u64 reg_read(u64 pa) {
     sim_point();
     switch (pa - SIM_VTD_BASE) {
     case CAP:
-        return 3ul << 34 | (9ul * LEVELS + 11) << 16 | 1ul << (6 + LEVELS) |
+        return 3ul << 34 | (9ul * LEVELS + 11) << 16 | 1ul << (6 + LEVELS) | (u64)RECORD / 16 << 24 |
                1ul << 7; /* large pages, 39 or 48 bits, caching mode */
     case ECAP:
         return 1ul << 1;
@@ -97,6 +111,11 @@ static u64 reg_read(u64 pa) {
         return vtd.status;
     case IQH:
         return vtd.head << 4;
+    case FSTS:
+        return (vtd.fault[1] >> 63 << 1) | vtd.overflow;
+    case RECORD:
+    case RECORD + 8:
+        return vtd.fault[(pa - SIM_VTD_BASE - RECORD) / 8];
     }
     assert(!"IOMMU register");
     return 0;
@@ -107,6 +126,10 @@ u64 mmio_read64(u64 pa) { return reg_read(pa); }
 void mmio_write32(u64 pa, u64 v) {
     sim_point();
     sim_stores_done(); /* uncached: behind all earlier stores */
+    if (pa == SIM_VTD_BASE + FSTS) {
+        vtd.overflow &= !(v & 1);
+        return;
+    }
     assert(pa == SIM_VTD_BASE + GCMD);
     command((u32)v);
 }
@@ -125,6 +148,9 @@ void mmio_write64(u64 pa, u64 v) {
         if (vtd.status & QIE)
             queue_run();
         return;
+    case RECORD + 8:
+        vtd.fault[1] &= ~(v & 1ul << 63);
+        return;
     case IQA:
         assert(!(v & PAGE_MASK) && !(vtd.status & QIE));
         vtd.queue = v;
@@ -137,10 +163,11 @@ static const struct context *context_of(u16 rid) {
     struct context *c = &contexts[rid % CACHED];
     if (c->valid && c->rid == rid)
         return c;
-    *c = (struct context){.valid = true, .rid = rid};
+    *c = (struct context){.valid = true, .rid = rid, .reason = 1};
     const u64 *r = mem(vtd.root + 16ul * (rid >> 8));
     if (!(r[0] & 1))
         return c;
+    c->reason = 2;
     const u64 *e = mem((r[0] & ~PAGE_MASK) + 16ul * (rid & 0xff));
     if (!(e[0] & 1))
         return c;
@@ -172,6 +199,16 @@ static const struct translation *walk(const struct context *c, u64 page) {
     }
 }
 
+/* 7.2.1: the first fault is recorded, later ones are lost. */
+static void fault(u16 rid, u64 addr, unsigned access, unsigned reason) {
+    if (vtd.fault[1] >> 63) {
+        vtd.overflow = true;
+        return;
+    }
+    vtd.fault[0] = addr & ~PAGE_MASK;
+    vtd.fault[1] = 1ul << 63 | (access == PERM_MEM_R ? 1ul << 62 : 0) | (u64)reason << 32 | rid;
+}
+
 /* NULL: refused, or no memory there. */
 static u64 *translate(u16 rid, u64 addr, unsigned access) {
     sim_point();
@@ -179,9 +216,12 @@ static u64 *translate(u16 rid, u64 addr, unsigned access) {
     if (!(vtd.status & TE))
         return sim_phys(PADDR(addr));
     const struct context *c = context_of(rid);
-    const struct translation *t =
-        c->domain && addr >> (9 * LEVELS + PAGE_SHIFT) == 0 ? walk(c, addr >> PAGE_SHIFT) : NULL;
-    return t && t->perm & access ? sim_phys(PADDR(t->frame << PAGE_SHIFT | (addr & PAGE_MASK))) : NULL;
+    bool wide = addr >> (9 * LEVELS + PAGE_SHIFT) != 0;
+    const struct translation *t = c->domain && !wide ? walk(c, addr >> PAGE_SHIFT) : NULL;
+    if (t && t->perm & access)
+        return sim_phys(PADDR(t->frame << PAGE_SHIFT | (addr & PAGE_MASK)));
+    fault(rid, addr, access, !c->domain ? c->reason : wide ? 4 : access == PERM_MEM_W ? 5 : 6);
+    return NULL;
 }
 
 bool sim_dma_read(u16 rid, u64 addr, u64 *value) {

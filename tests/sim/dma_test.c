@@ -1,5 +1,5 @@
 /* Goal: a device reaches what its PD holds with D, at the same page numbers, and nothing else (ABI sections 2 and 8), also behind an IOMMU with
- * 39-bit addresses (three levels): there nothing from 2^39 on is in its reach, and in particular not at the address without the upper bits.
+ * 39-bit addresses (three levels): there nothing from 2^39 on is in its reach, and in particular not at the address without the upper bits. What is refused is logged.
  * Method: root is the device's PD; a page low and a page above 2^39, delegated, widened by a delegation to itself, and revoked. */
 #include "simtest.h"
 
@@ -47,6 +47,59 @@ static void dma_root(u64 cpu) {
     sim_expect(!reaches(LOW));
     sim_done();
 }
+/* --- what is refused is logged, a line in a second at most --- */
+static unsigned lines(const char *text) {
+    static u64 position;
+    char log[UTCB_WORDS * 8 + 1];
+    u64 out[2];
+    unsigned n = 0;
+    do {
+        OK(nova_extension(EXT_KLOG_READ, 0, position, out));
+        position = out[0];
+        memcpy(log, utcb_at(ABI_ROOT_UTCB)->w, out[1]);
+        log[out[1]] = 0;
+        for (const char *at = log; (at = strstr(at, text)); at++)
+            n++;
+    } while (out[1]);
+    return n;
+}
+static void refused_root(u64 cpu) {
+    (void)cpu;
+    const u64 second = 10000000; /* ticks, at 10 MHz */
+    ram_map(ABI_ROOT_UTCB, 0);
+    (void)give(CONFIG, 0x50000, ITEM_H);
+    sim_expect_eq(lines("iommu: "), 0);
+    sim_expect(!sim_dma_write(DEVICE, LOW << PAGE_SHIFT | 8, 1));
+    sim_clock_advance(second);
+    sim_expect_eq(lines("iommu: device 1:1.0: write of 60000000 refused: nobody has it"), 1);
+    OK(nova_assign_pci(SEL_PD, 0x50000ul << PAGE_SHIFT, 0));
+    u64 value;
+    for (unsigned i = 0; i < 3; i++) {
+        sim_expect(!sim_dma_read(DEVICE, LOW << PAGE_SHIFT, &value));
+        sim_expect_eq(lines("iommu: "), 0); /* too early */
+    }
+    sim_clock_advance(second);
+    sim_expect_eq(lines("iommu: device 1:1.0: read of 60000000 refused: its PD"), 1);
+    sim_clock_advance(second);
+    sim_expect_eq(lines("iommu: "), 0); /* the unit's record is empty again */
+    (void)give(RAM_VA >> PAGE_SHIFT, LOW, ITEM_D);
+    sim_expect(reaches(LOW));
+    sim_clock_advance(second);
+    sim_expect_eq(lines("iommu: "), 0);
+    sim_expect(!sim_dma_write(DEVICE, HIGH << PAGE_SHIFT, 1));
+    sim_clock_advance(second);
+    sim_expect_eq(lines(narrow ? "refused: beyond" : "write of 8060000000 refused: its PD"), 1);
+    sim_done();
+}
+static void refused_is_logged(void **s) {
+    (void)s;
+    for (unsigned bits_39 = 0; bits_39 < 2; bits_39++) {
+        struct sim_options o = {.cpus = 2, .root = refused_root, .iommu_39 = bits_39};
+        narrow = bits_39;
+        assert_int_equal(sim_seeds(&o, 1, 20, SIM_OK), 0);
+    }
+}
+
 static void run(bool bits_39) {
     struct sim_options o = {.cpus = 2, .root = dma_root, .check_every = 1, .iommu_39 = bits_39};
     narrow = bits_39;
@@ -65,6 +118,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(device_reaches_48_bits),
         cmocka_unit_test(device_reaches_39_bits),
+        cmocka_unit_test(refused_is_logged),
     };
     return cmocka_run_group_tests_name("sim dma", tests, NULL, NULL);
 }

@@ -27,6 +27,8 @@ def one(test, name, cpus, cpu, devices, options, least, limit):
         test.note("%s: %d cases passed, %d failed" % (name, passed, failed))
         for line in bad:
             test.note(line.decode(errors="replace").strip())
+        if devices and not re.search(rb"iommu: device 0:3\.0: read of 60020000 refused: nobody has it", text.group()):
+            raise Failure(name + ": no line about the DMA that was refused")
         if failed or bad or passed < least:
             raise Failure("%s: %d of %d cases failed" % (name, failed, passed + failed))
         m.end(20, status=1)  # isa-debug-exit: value * 2 + 1
