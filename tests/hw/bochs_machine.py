@@ -26,12 +26,12 @@ sound: driver=dummy
 """
 
 
-def image(path, boot_dir, modules, files):
-    """A GRUB image of novella.elf and modules: (name in files or boot_dir, command line)."""
+def image(path, boot_dir, modules, files, first=""):
+    """A GRUB image of novella.elf and modules: (name in files or boot_dir, command line). `first`: a command before them."""
     tree = os.path.join(os.path.dirname(path), "tree")
     os.makedirs(os.path.join(tree, "boot/grub"))
     shutil.copy(os.path.join(boot_dir, "novella.elf"), tree)
-    lines = [" multiboot2 /novella.elf", " set gfxpayload=text"]  # docs/boot.md
+    lines = [first, " multiboot2 /novella.elf", " set gfxpayload=text"]  # docs/boot.md
     for name, line in modules:
         os.makedirs(os.path.dirname(os.path.join(tree, name)), exist_ok=True)
         if name in files:

@@ -1,4 +1,4 @@
-"""Each way to boot reaches root's report: -kernel, GRUB on BIOS and UEFI from CD and disk, isolinux, and moved by the loader."""
+"""Each way to boot reaches root's report: -kernel, GRUB on BIOS and UEFI from CD and disk, isolinux, moved by the loader; options, screen, a CPU that is not there."""
 import gzip
 import os
 import re
@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import time
+from bochs_machine import image
 from machine import Failure, Machine, config
 
 SMALL = ["root.elf", "novella.conf", "console.elf"]
@@ -143,11 +144,26 @@ def options(test):
         m.expect(r'cmdline: 1 words are not understood, first "smp=1"', 30)
 
 
+def absent_cpu(test):
+    """The MADT names a processor that is not there, and ids with gaps: it is reported, and the others run."""
+    entries = b"".join(struct.pack("<BBBBI", 0, 8, i, i, 1) for i in (0, 1, 77, 2, 3))  # ACPI 6.5, 5.2.12
+    entries += struct.pack("<BBBBII", 1, 12, 0, 0, 0xfec00000, 0) + struct.pack("<BBBBIH", 2, 10, 0, 0, 2, 0)
+    body = struct.pack("<4sIBB6s8sI4sI", b"APIC", 44 + len(entries), 3, 0, b"TEST  ", b"ABSENT  ", 1, b"TEST", 1) + struct.pack("<II", 0xfee00000, 1) + entries
+    table = body[:9] + bytes([-sum(body) & 255]) + body[10:]
+    files = {"novella.conf": config(on_last_exit="stay").encode(), "madt": table}
+    path = os.path.join(test.dir, "absent.iso")
+    image(path, os.path.join(test.build, "boot"), [(m, m) for m in SMALL] + [("madt", "madt")], files, " acpi --exclude=APIC /madt")
+    with Machine(test, boot=cd(path), mem="1G", name="absent") as m:
+        m.expect(r"cpu 2 \(APIC id 77\) does not start and is left out", 60)
+        m.expect(r"cpus: 4 of 5 run", 30)
+        m.expect(r"root: 4 processors", 30)
+
+
 def run(test):
     start = time.monotonic()
     kernel(test)
     test.note("%-10s %4.1f s" % ("kernel", time.monotonic() - start))
-    for part in (options, screen):
+    for part in (options, screen, absent_cpu):
         start = time.monotonic()
         part(test)
         test.note("%-10s %4.1f s" % (part.__name__, time.monotonic() - start))
