@@ -21,10 +21,7 @@ static bool slot_taken(const struct ec *ec) { return objtab_lookup(&ec->pd->objt
 static enum abi_status sys_call(struct cpu *c, struct ec *ec) {
     ec_help_end(ec); /* a helper tries again, whatever comes of it */
     struct pt *pt = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_PT, pt, PERM_PT_CALL);
-    if (likely(pt))
-        return ipc_call(c, pt, ARG_FLAGS(&ec->regs) & HF_CALL_DB);
-    ec_help_end(ec); /* it waited for a portal that is gone */
-    return NOVA_BAD_CAP;
+    return likely(pt) ? ipc_call(c, pt, ARG_FLAGS(&ec->regs) & HF_CALL_DB) : NOVA_BAD_CAP;
 }
 
 /* Second half of create_pd: the capability range for the new PD; may be restarted. */
