@@ -296,8 +296,8 @@ check: check-format tidy $(TEST_BIN) $(ABI_SIM) $(B)/check/fuzz
 # races of the kernel, SEEDS of each scenario
 check-tsan: $(TEST_TSAN)
 	@SEEDS=$(or $(SEEDS),20) TEST_LIMIT=900 tools/test-run $(TEST_TSAN)
-check-full: check $(TEST_FAST) $(TEST_TSAN) $(if $(ABI_SIM),$(B)/sim-fast/abi) $(B)/check-fast/fuzz user hw
-	@tools/check-full $(B) $(TEST_FAST) $(patsubst %,"@env SEEDS=5 %",$(TEST_TSAN))
+check-full: check $(TEST_FAST) $(TEST_TSAN) $(TEST_COV) $(if $(ABI_SIM),$(B)/sim-fast/abi) $(B)/check-fast/fuzz user hw
+	@COVERAGE="$(TEST_COV)" tools/check-full $(B) $(TEST_FAST) $(patsubst %,"@env SEEDS=5 %",$(TEST_TSAN))
 check-hw: $(B)/novella.iso
 	@tests/hw/run --build $(B) $(TEST)
 
