@@ -1,4 +1,4 @@
-/* A guest of one page that uses what Linux does not: string ports, real mode with faults and interrupts. Started in long mode with 4 GiB
+/* A guest of one page that uses what Linux does not: string ports, real mode with faults, interrupts and NMIs. Started in long mode with 4 GiB
  * mapped one to one; says what works on COM1 and powers off. Linked to 0x1000000, its second half copied to LOW. */
 #define LOW  0x30000
 #define AT(label) (LOW + (label) - low)
@@ -63,6 +63,8 @@ real:
     movw %ax, %es:(13 * 4 + 2)
     movw $(AT(timer) - LOW), %es:(0x20 * 4)
     movw %ax, %es:(0x20 * 4 + 2)
+    movw $(AT(nmi) - LOW), %es:(2 * 4)
+    movw %ax, %es:(2 * 4 + 2)
     movl $0x12345, %ecx /* no such MSR */
     rdmsr
     wrmsr
@@ -97,7 +99,22 @@ real:
     movw $(text_end - text_timer), %cx
     movw $COM1, %dx
     rep outsb
-    movw $PM1, %dx
+    movl $0x1b, %ecx /* local APIC: x2APIC mode */
+    rdmsr
+    orl $0xc00, %eax
+    wrmsr
+    call send_nmi
+    cmpw $2, AT(nmis) - LOW
+    jne 4f
+    movw $(AT(text_nmi) - LOW), %si
+    movw $(text_nested - text_nmi), %cx
+    cmpw $1, AT(deepest) - LOW
+    je 5f
+    movw $(AT(text_nested) - LOW), %si
+    movw $(text_nested_end - text_nested), %cx
+5:  movw $COM1, %dx
+    rep outsb
+4:  movw $PM1, %dx
     movw $(5 << 10 | 1 << 13), %ax
     outw %ax, %dx
 3:  hlt
@@ -116,6 +133,32 @@ timer:
     outb %al, $0x20
     popw %ax
     iretw
+nmi: /* the first one sends a second one, which has to wait for the IRET */
+    pushal
+    incw AT(nmis) - LOW
+    incw AT(depth) - LOW
+    movw AT(depth) - LOW, %ax
+    cmpw AT(deepest) - LOW, %ax
+    jbe 1f
+    movw %ax, AT(deepest) - LOW
+1:  cmpw $1, AT(nmis) - LOW
+    jne 2f
+    call send_nmi
+2:  decw AT(depth) - LOW
+    popal
+    iretw
+send_nmi: /* to APIC 0, by the interrupt command register */
+    movl $0x830, %ecx
+    xorl %edx, %edx
+    movl $0x400, %eax
+    wrmsr
+    ret
+nmis:
+    .word 0
+depth:
+    .word 0
+deepest:
+    .word 0
 faults:
     .word 0
 ticks:
@@ -125,6 +168,11 @@ text_fault:
 text_timer:
     .ascii "real mode: interrupts\r\n"
 text_end:
+text_nmi:
+    .ascii "real mode: NMIs one by one\r\n"
+text_nested:
+    .ascii "real mode: NMIs, the second one within the first\r\n"
+text_nested_end:
     .balign 8
 gdt:
     .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff /* 32 bit, base 0 */

@@ -1,4 +1,4 @@
-"""Guests of one page, on AMD-V in QEMU and on VT-x in Bochs: string ports, faults and interrupts in real mode; guests that end themselves."""
+"""Guests of one page, on AMD-V in QEMU and on VT-x in Bochs: string ports, faults, interrupts and NMIs in real mode; guests that end themselves."""
 from bochs_machine import Bochs
 from guest import HOSTILE, assembled, tiny_elf
 from machine import Machine, config, vm_section
@@ -6,14 +6,14 @@ from machine import Machine, config, vm_section
 LIMIT = 60
 
 
-def guests(m, name, test):
+def guests(m, name, test, nmis):
     m.expect(r"novella> ", 60)
     for vm, (_, reason) in HOSTILE.items():
         m.send("vm start %s\r" % vm)
         m.expect(r"vm %s: ended \(%s" % (vm, reason), 20)
     m.send("vm start modes\r")
     m.console(1)
-    for line in ("long mode: string port", "real mode: faults", "real mode: interrupts"):
+    for line in ("long mode: string port", "real mode: faults", "real mode: interrupts", "real mode: NMIs" + nmis):
         m.expect(line, 20)
     m.expect(r"vm modes: ended \(powered off\)", 20)
     test.note("%s: all modes, and %s" % (name, " ".join(HOSTILE)))
@@ -26,7 +26,7 @@ def run(test):
     conf = config(*vms, on_last_exit="stay")
     modules = ["root.elf", "novella.conf", "console.elf", "vmm.elf"] + list(kernels)
     with Machine(test, conf, cpus=2, mem="512M", modules=modules, files=kernels, name="amdv") as m:
-        guests(m, "AMD-V", test)
+        guests(m, "AMD-V", test, "")  # docs/vmm.md, limits
     with Bochs(test, "vtx", "corei7_skylake_x", 1, [(f, f) for f in modules], dict(kernels, **{"novella.conf": conf.encode()})) as m:
         m.expect("vcpu: VT-x", 60)
-        guests(m, "VT-x", test)
+        guests(m, "VT-x", test, " one by one")
