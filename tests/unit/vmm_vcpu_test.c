@@ -56,6 +56,8 @@ struct thread *thread_create_local(const char *name, uint32_t cpu_index) {
 uint64_t hypercall(uint64_t rdi, uint64_t rsi, uint64_t rdx, uint64_t rax, uint64_t r8, uint64_t *out) {
     (void)rsi, (void)rdx, (void)rax, (void)r8, (void)out;
     recalls += (rdi & 0xf) == HC_EC_CTRL;
+    if ((rdi & 0xf) == HC_SM_CTRL && (rdi >> 4 & HF_SM_DOWN)) /* somebody waits: for a STARTUP IPI */
+        irq_ioapic_send(&vm, &(struct apic_msg){.vector = 0x9a, .delivery = APIC_STARTUP});
     return NOVA_SUCCESS;
 }
 
@@ -465,6 +467,23 @@ static void nmi_comes(void) {
 }
 BOTH(nmi_comes)
 
+/* INIT that arrives while a handler is at work is taken as soon as it is done; then the CPU waits for its STARTUP IPI. */
+static void init_in_handler(void) {
+    cpu.rax = 0xfee00c00;
+    cpu.rdx = 0;
+    assert_true(msr(true, 0x1b)); /* x2APIC */
+    cpu.rax = 0x500;
+    assert_true(msr(true, 0x830)); /* to ourselves, by number */
+    assert_int_equal(recalls, 1);
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    assert_true(runs());
+    assert_int_equal(cpu.rip, 0);
+    assert_int_equal(cpu.cs.base, 0x9a000);
+    assert_int_equal(cpu.cs.sel, 0x9a00);
+    assert_int_equal(cpu.cr0 & 1, 0);
+}
+BOTH(init_in_handler)
+
 static void memory(void) {
     cpu.qual[0] = 0;
     cpu.qual[1] = 0x12345;
@@ -536,6 +555,7 @@ int main(void) {
         cmocka_unit_test(software_types_intel),
         cmocka_unit_test(nmi_waits_intel),
         TWO(nmi_comes),
+        TWO(init_in_handler),
         TWO(memory),
         TWO(device),
         TWO(hlt_until_interrupt),

@@ -23,10 +23,17 @@ static void enter(struct vcpu *v, enum exit_reason r) {
     __atomic_store_n(&v->in_handler, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Reply with injection; from here on other threads recall the vCPU. */
-static void leave(struct vcpu *v, struct abi_state *s, uint32_t mtd) {
+/* From here on other threads recall the vCPU. An INIT that came before has recalled nobody. */
+static void handler_ends(struct vcpu *v) {
     __atomic_store_n(&v->in_handler, 0, __ATOMIC_SEQ_CST);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&v->init_pending, __ATOMIC_SEQ_CST))
+        (void)nova_recall(v->ec);
+}
+
+/* Reply with injection. */
+static void leave(struct vcpu *v, struct abi_state *s, uint32_t mtd) {
+    handler_ends(v);
     irq_inject(v, s);
     s->mtd = mtd | MTD_INJ;
 }
@@ -35,8 +42,7 @@ static void leave(struct vcpu *v, struct abi_state *s, uint32_t mtd) {
  * needs CR0: there is none in real mode, and VT-x refuses it. */
 static void leave_exception(struct vcpu *v, struct abi_state *s, uint32_t mtd, unsigned vec, bool has_error,
                             uint32_t error) {
-    __atomic_store_n(&v->in_handler, 0, __ATOMIC_SEQ_CST);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    handler_ends(v);
     s->inj_info = INJ_EXCEPTION(vec) | (has_error && s->cr0 & CR0_PE ? INJ_ERROR : 0) | irq_windows(v);
     s->inj_error = error;
     s->mtd = mtd | MTD_INJ;
