@@ -79,6 +79,10 @@ void smp_start(unsigned count); /* starts cpus[1..count); returns when each runs
 void smp_release(void);         /* lets them into their dispatch loops */
 void smp_wait_release(void);
 
+/* lib.c: a value that nobody knows, for the compiler's checks of the stack. Its caller must not return. */
+extern u64 __stack_chk_guard;
+void stack_guard_init(void);
+
 /* trap.c */
 _Noreturn void hw_dispatch(struct cpu *c);
 /* fpu.c */

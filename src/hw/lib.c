@@ -1,5 +1,21 @@
-/* What the compiler may call. rep string instructions: fast on every CPU of the last decade, and one instruction under emulators. */
+/* What the compiler may call, and what it puts behind arrays on the stack. rep string instructions: fast on every CPU of the last decade, and one instruction under emulators. */
+#include "arch/assert.h"
 #include "arch/mem.h"
+#include "hw/hw.h"
+#include <mach/insn.h>
+
+u64 __stack_chk_guard;
+_Noreturn void __stack_chk_fail(void);
+
+_Noreturn void __stack_chk_fail(void) { arch_panic("a function has written beyond its part of the stack", __FILE__, __LINE__); }
+
+/* SDM vol 1 7.3.17 "RDRAND": CPUID 1 ECX[30]; may have nothing. The lowest byte is zero, so that no string runs over it. */
+void stack_guard_init(void) {
+    u64 v = rdtsc() * 0x9e3779b97f4a7c15ul, random = 0;
+    if (cpuid(1, 0).c >> 30 & 1)
+        __asm__ volatile("rdrand %0" : "+r"(random)::"cc");
+    __stack_chk_guard = (v ^ random) & ~0xfful;
+}
 
 void *memcpy(void *restrict d, const void *restrict s, size_t n) {
     void *to = d;

@@ -219,6 +219,7 @@ static void options_apply(void) {
 
 void hw_main(u32 magic, u32 info, u64 moved) {
     const char *why = NULL;
+    stack_guard_init();
     hw_image_moved = moved;
     cmdline_parse("", &options);
     console_init(&options); /* for what goes wrong before the loader's words are known */
