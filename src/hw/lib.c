@@ -7,7 +7,9 @@
 u64 __stack_chk_guard;
 _Noreturn void __stack_chk_fail(void);
 
-_Noreturn void __stack_chk_fail(void) { arch_panic("a function has written beyond its part of the stack", __FILE__, __LINE__); }
+_Noreturn void __stack_chk_fail(void) {
+    arch_panic("a function has written beyond its part of the stack", __FILE__, __LINE__);
+}
 
 /* SDM vol 1 7.3.17 "RDRAND": CPUID 1 ECX[30]; may have nothing. The lowest byte is zero, so that no string runs over it. */
 void stack_guard_init(void) {

@@ -52,6 +52,23 @@ static void call_success_long(void) {
         CHECK_EQ(utcb_get(m, i), i + 1);
 }
 
+/* The caller's flags are its own: the kernel copies upward, is not stopped by alignment checks or SMAP, and gives them back. */
+static void call_flags_survive(void) {
+    const struct thread *m = &abi_main_thread;
+    echo_make();
+    for (unsigned round = 0; round < 4; round++) {
+        for (unsigned i = 0; i < UTCB_WORDS; i++)
+            utcb_put(m, i, i);
+        utcb_set_items(m, UTCB_WORDS, 0);
+        u64 rdi = NOVA_RDI(HC_CALL, 0, pt), flags = round == 3 ? MACHINE_FLAGS : 0x400ul << 4 * round & MACHINE_FLAGS;
+        CHECK_EQ(machine_call_flags(&rdi, flags) & MACHINE_FLAGS & ~0x200000ul, flags & ~0x200000ul);
+        CHECK_EQ(rdi & 0xff, NOVA_SUCCESS);
+        for (unsigned i = 0; i < UTCB_WORDS; i++)
+            CHECK_EQ(utcb_get(m, i), i + 1);
+    }
+    CHECK_EQ(count, 4);
+}
+
 /* T is clamped to (508 - U) / 2. */
 static void call_typed_clamped(void) {
     const struct thread *m = &abi_main_thread;
@@ -393,6 +410,7 @@ static void call_state_per_thread(void) {
 const struct abi_case call_cases[] = {
     CASE(call_success),
     CASE(call_success_long),
+    CASE(call_flags_survive),
     CASE(call_typed_clamped),
     CASE(call_utcb_untouched),
     CASE(call_registers_survive),

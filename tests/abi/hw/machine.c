@@ -293,6 +293,13 @@ unsigned machine_call_checked(struct machine_call *c) {
     return changed;
 }
 
+__asm__(".text\n"
+        ".globl machine_call_flags\n"
+        "machine_call_flags:\n\t"
+        "push %rbx\n\tpushfq\n\tmov %rdi, %rbx\n\tmov (%rdi), %rdi\n\t"
+        "pushfq\n\torq %rsi, (%rsp)\n\tpopfq\n\tsyscall\n\tpushfq\n\tpop %rax\n\t"
+        "mov %rdi, (%rbx)\n\tpopfq\n\tpop %rbx\n\tret\n");
+
 _Noreturn void machine_reply_at(uint64_t rsp) {
     __asm__ volatile("mov %0, %%rsp\n\tmov $1, %%edi\n\tsyscall\n\tud2" : : "r"(rsp) : "memory");
     __builtin_unreachable();

@@ -78,6 +78,9 @@ struct machine_call {
 /* A hypercall with a pattern in every other register. Returns a mask of the registers that did not keep it (bit = number of the
  * register in instruction encoding; RDI RCX R11 do not count); *c has the registers after the call. */
 unsigned machine_call_checked(struct machine_call *c);
+/* A hypercall (c->rdi) with more flags set: what of RFLAGS a program can set and the kernel must not take over. Returns RFLAGS afterwards. */
+#define MACHINE_FLAGS 0x244400ul /* DF NT AC ID */
+uint64_t machine_call_flags(uint64_t *rdi, uint64_t set);
 /* Replies with another stack pointer. */
 _Noreturn void machine_reply_at(uint64_t rsp);
 

@@ -112,6 +112,18 @@ unsigned machine_call_checked(struct machine_call *c) {
     return changed;
 }
 
+uint64_t machine_call_flags(uint64_t *rdi, uint64_t set) {
+    struct uregs *r = sim_regs();
+    uint64_t before = r->rflags, after;
+    struct sim_hypercall h = {.rdi = *rdi};
+    r->rflags |= set;
+    sim_hypercall(&h);
+    after = sim_regs()->rflags;
+    sim_regs()->rflags = before;
+    *rdi = h.rdi;
+    return after;
+}
+
 _Noreturn void machine_reply_at(uint64_t rsp) {
     sim_regs()->rsp = rsp;
     sim_hypercall(&(struct sim_hypercall){.rdi = HC_REPLY});

@@ -55,6 +55,8 @@ struct machine_call {
     uint64_t rdi, rsi, rdx, rax, r8;
 };
 unsigned machine_call_checked(struct machine_call *c);
+#define MACHINE_FLAGS 0x244400ul
+uint64_t machine_call_flags(uint64_t *rdi, uint64_t set);
 _Noreturn void machine_reply_at(uint64_t rsp);
 
 unsigned machine_gsi(void);
