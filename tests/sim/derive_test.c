@@ -118,6 +118,52 @@ static void delegate_against_revoke(void **s) {
     scenario(random_root, 4, 150);
 }
 
+/* --- every schedule of a revoke against a delegation from the middle of what it removes --- */
+#define LATE_UTCB 0x30000000ul
+static sel_t go;
+static void late_delegate(u64 rdi) {
+    (void)rdi;
+    down(go);
+    delegate(&workers[1], LATE_UTCB, crd_mem(WINDOW, 0, 7), (WINDOW + 3) << 12, crd_mem(WINDOW + 3, 0, 7));
+    up(done);
+    OK(nova_sm_down(0x50, false, 0)); /* never */
+}
+
+static void late_root(u64 boot) {
+    (void)boot;
+    u64 ram = crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7);
+    space_step_work = 1; /* stopped wherever it can be */
+    done = sem_make(0), go = sem_make(0);
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    ram_map(ABI_ROOT_UTCB, 6);
+    worker_prepare(0);
+    worker_prepare(1);
+    delegate(&workers[0], ABI_ROOT_UTCB, ram, WINDOW << 12, crd_mem(WINDOW, 0, 7));
+    for (u64 i = 1; i < 3; i++)
+        delegate(&workers[0], ABI_ROOT_UTCB, crd_mem(WINDOW, 0, 7), (WINDOW + i) << 12, crd_mem(WINDOW + i, 0, 7));
+    struct thread t = {.ec = sel_new(), .utcb = LATE_UTCB};
+    OK(nova_create_ec(t.ec, SEL_PD, t.utcb, 1, (u64)late_delegate, EVENTS(1), true));
+    OK(nova_create_sc(sel_new(), SEL_PD, t.ec, QPD_MAKE(10, 10000)));
+    sim_begin();
+    up(go);
+    OK(nova_revoke(ram, false));
+    down(done);
+    for (u64 page = WINDOW; page < WINDOW + 4; page++) {
+        u64 crd = crd_mem(page, 0, 0);
+        OK(nova_lookup(&crd));
+        sim_expect_eq(CRD_PERM(crd), 0);
+        sim_expect(!sim_mem_probe(page << PAGE_SHIFT, false));
+    }
+    sim_done();
+}
+static void late_delegation_finds_nothing(void **s) {
+    (void)s;
+    struct sim_options o = {.cpus = 2, .root = late_root, .setup = true, .sched = SIM_EXHAUSTIVE, .preemptions = 1};
+    u64 runs = sim_count(&o, 1, 100000, SIM_OK);
+    assert_true(sim_stats()->exhausted);
+    assert_int_equal(runs, sim_stats()->runs);
+}
+
 /* --- while another CPU's revoke has changed the tables and not flushed yet --- */
 
 #define SLOT     0x70000ul /* page number */
@@ -308,6 +354,7 @@ static void revoker_dies_half_way(void **s) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(delegate_against_revoke),
+        cmocka_unit_test(late_delegation_finds_nothing),
         cmocka_unit_test(second_revoke_waits_for_the_flush),
         cmocka_unit_test(refilled_slot_shows_the_new_page),
         cmocka_unit_test(revoker_dies_half_way),
