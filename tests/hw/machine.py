@@ -4,6 +4,7 @@ import re
 import select
 import shlex
 import shutil
+import socket
 import subprocess
 import time
 
@@ -141,3 +142,30 @@ class Machine:
             raise Failure("the machine did not end within %d s" % timeout) from None
         if got != status:
             raise Failure("the machine ended with status %d, not %d" % (got, status))
+
+
+class Monitor:
+    """QEMU's monitor on a socket: start the machine with extra=Monitor.options(path)."""
+
+    @staticmethod
+    def options(path):
+        return ["-monitor", "unix:%s,server=on,wait=off" % path]
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)
+        self.socket.settimeout(20)
+        self.answer()
+
+    def answer(self):
+        text = b""
+        while not text.endswith(b"(qemu) "):
+            data = self.socket.recv(1 << 20)
+            if not data:
+                raise Failure("the machine is gone")
+            text += data
+        return text.decode(errors="replace").replace("\r", "")
+
+    def ask(self, command):
+        self.socket.sendall(command.encode() + b"\n")
+        return self.answer()

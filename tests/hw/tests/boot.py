@@ -3,12 +3,11 @@ import gzip
 import os
 import re
 import shutil
-import socket
 import struct
 import subprocess
 import time
 from bochs_machine import image
-from machine import Failure, Machine, config
+from machine import Failure, Machine, Monitor, config
 
 SMALL = ["root.elf", "novella.conf", "console.elf"]
 OVMF = "/usr/share/OVMF/OVMF_%s_4M.fd"
@@ -108,23 +107,22 @@ def screen_text(ppm, font):
 
 
 def screen(test):
-    """The log is on the screen that GRUB hands over, on a machine without serial port, too."""
-    monitor = os.path.join(test.dir, "monitor")
-    picture = os.path.join(test.dir, "screen.ppm")
-    extra = ["-vga", "std", "-monitor", "unix:%s,server=on,wait=off" % monitor]
-    with Machine(test, boot=cd(iso(test, "")) , mem="1G", extra=extra, name="screen") as m:
-        m.expect(r"root: 4 processors", 60)
-        with socket.socket(socket.AF_UNIX) as s:
-            s.connect(monitor)
-            s.sendall(b"screendump %s\n" % picture.encode())
-            limit = time.monotonic() + 10
-            while time.monotonic() < limit and not (os.path.exists(picture) and os.path.getsize(picture) > 1000):
-                m.pump(0.1)
-            m.pump(0.5)
-    text = screen_text(open(picture, "rb").read(), gzip.open(FONT).read())
-    for line in ("Novella microhypervisor", "cpus: 4 of 4 run", "boot: 7 modules"):
-        if not re.search("(?m)^" + line, text):
-            raise Failure("the screen does not show '%s' but %r" % (line, text.strip("\0\n")[:500]))
+    """The log is on the screen that GRUB hands over: drawn on UEFI, as text on BIOS."""
+    for name in ("screen-bios", "screen-uefi"):
+        picture, path = os.path.join(test.dir, name + ".picture"), os.path.join(test.dir, name + "-monitor")
+        drawn = name == "screen-uefi"
+        extra = ["-vga", "std"] + Monitor.options(path)
+        with Machine(test, boot=cd(iso(test, name)) + (uefi(test, name) if drawn else []), mem="1G", extra=extra, name=name) as m:
+            m.expect(r"root: 4 processors", 60)
+            monitor = Monitor(path)
+            monitor.ask("stop")
+            monitor.ask(("screendump" if drawn else "pmemsave 0xb8000 4000") + (" \"%s\"" % picture))
+        with open(picture, "rb") as f:
+            data = f.read()
+        text = screen_text(data, gzip.open(FONT).read()) if drawn else "\n".join(data[i:i + 160:2].decode("cp437").rstrip() for i in range(0, 4000, 160))
+        for line in ("Novella microhypervisor", "cpus: 4 of 4 run", "boot: 7 modules"):
+            if not re.search("(?m)^" + line, text):
+                raise Failure("%s does not show '%s' but %r" % (name, line, text.strip("\0\n")[:500]))
 
 
 def options(test):
