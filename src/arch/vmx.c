@@ -216,6 +216,8 @@ static void entry_prepare(struct cpu *c, struct vmx_cpu *s, struct vcpu *v, stru
         vmwrite(IO_BITMAP_A, arch_ptr_phys(iopm).v);
         vmwrite(IO_BITMAP_B, arch_ptr_phys(iopm).v + PAGE_SIZE);
     }
+    if (unlikely(v->host_root != c->space->host.root.v))
+        vmwrite(HOST_CR3, v->host_root = c->space->host.root.v);
     u64 root = atomic_load_acq(&pd->guest.root.v);
     tlb_prepare(c, v, EPTP(root ? root : arch_ptr_phys(vmx.ept_empty).v), atomic_load_acq(&pd->guest_gen));
     if (unlikely(v->controls))

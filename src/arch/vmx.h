@@ -28,7 +28,8 @@ struct vcpu { /* each vendor's own; core knows it by name only */
     u64 cr2, dr6, xcr0, tsc_offset;
     u32 tpr_threshold;
     struct vcpu_lazy lazy;
-    const void *iopm; /* in the VMCS */
+    const void *iopm; /* in the VMCS, as is host_root */
+    u64 host_root;
     u64 eptp;
     u64 vpid_gen; /* of the CPU's VPIDs, when vpid was given */
     u64 tlb_gen;  /* pd->guest_gen that its translations are not older than */

@@ -72,7 +72,6 @@ void vmx_state_init(struct ec *ec, u64 host_msrs_pa) {
                           GUEST_PAT,        RESET_PAT,
                           GUEST_DR7,        0x400,
                           GUEST_RFLAGS,     RFLAGS_RESERVED1,
-                          HOST_CR3,         ec->pd->host.root.v,
                           HOST_CR4,         cr4_read(),
                           HOST_EFER,        rdmsr(MSR_EFER),
                           HOST_PAT,         rdmsr(MSR_PAT)};

@@ -30,10 +30,10 @@ struct cpu {
     struct timeout_heap timeouts;
     u64 deadline;             /* armed in the hardware */
     struct inbox_item *inbox; /* atomic */
-    struct pd *space;         /* atomic: host table loaded (set by arch_space_load); who shoots needs it */
+    struct pd *space;         /* atomic: host table loaded (set by arch_space_load); who shoots needs it, */
+    struct pd *space_next;    /* atomic: and the one that is about to be; else the same */
     struct pd *guest_space;   /* atomic: guest table in use by the vCPU that runs now, else NULL */
     u64 shoot_req, shoot_ack; /* atomic */
-    bool shoot_host, shoot_guest;
     struct ec *fpu_owner;   /* whose image is in the registers */
     bool fpu_on;            /* CR0.TS is clear */
     struct ec *bases_owner; /* whose FS/GS bases are in the CPU */

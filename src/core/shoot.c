@@ -9,12 +9,13 @@
 /* Each CPU has a mailbox of two counters: req (asked for, any CPU) and ack (served, its own). A request means: drop every host
  * translation you hold; guest translations are dropped at the next world switch, by pd->guest_gen.
  *
- *   revoker                                  target
- *   tables changed                           c->space = pd        (arch_space_load, before CR3)
+ *   revoker                                  target (arch_space_load)
+ *   tables changed                           c->space_next = pd
  *   pd->host_gen++ (locked: a full fence)    CR3 = pd->host.root  (serializing)
- *   c->space == pd ? req++, IPI              reads tables
+ *   c->space_next == pd ? req++, IPI         c->space = pd
+ *   c->space == pd ? likewise                reads tables
  *
- * Either the target sees the new tables or we see c->space. */
+ * Either the target sees the new tables or we see c->space_next. c->space is the old one until nothing of it is left in the TLB. */
 
 void shoot_serve(struct cpu *c) {
     u64 req = atomic_load_acq(&c->shoot_req);
@@ -38,7 +39,8 @@ void shoot_down(struct pd *pd, unsigned tables) {
         struct cpu *c = cpus[i];
         if (!c || c == self)
             continue;
-        bool stale = (host && atomic_load_acq(&c->space) == pd) || (guest && atomic_load_acq(&c->guest_space) == pd);
+        bool stale = (host && (atomic_load_acq(&c->space) == pd || atomic_load_acq(&c->space_next) == pd)) ||
+                     (guest && atomic_load_acq(&c->guest_space) == pd);
         if (!stale)
             continue;
         want[i] = (u64)atomic_fetch_add(&c->shoot_req, 1) + 1;

@@ -213,9 +213,10 @@ void arch_space_load(struct pd *pd) {
     struct cpu *c = arch_cpu_self();
     if (c->space == pd)
         return;
-    atomic_store_rel(&c->space, pd); /* before CR3: shoot.c */
+    atomic_store_rel(&c->space_next, pd); /* before CR3, and the old one until after it: shoot.c */
     c->mach.pio_seen = atomic_load_acq(&pd->pio_bitmap);
     cr3_write(pd->host.root.v);
+    atomic_store_rel(&c->space, pd);
 }
 
 void arch_tlb_flush(void) { cr3_write(cr3_read()); }

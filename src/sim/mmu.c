@@ -46,7 +46,21 @@ __attribute__((constructor)) static void arena_map(void) {
     }
 }
 
+/* A table is freed: no CPU may have it in its paging-structure caches, whatever it is doing (SDM vol 3 4.10.3): a walk that nobody sees
+ * would set accessed bits in what it has become. */
+static void tables_forgotten(const void *p, size_t size) {
+    u64 first = arch_ptr_phys(p).v >> PAGE_SHIFT, end = first + (size >> PAGE_SHIFT);
+    for (unsigned i = 0; i < sim_opt.cpus && !sim_opt.no_flush; i++)
+        for (unsigned n = 0; n < SIM_TLB_SIZE; n++)
+            for (unsigned level = 0; level < 3; level++) {
+                const struct sim_tlb_entry *e = &sim_cpus[i].mach.tlb[n];
+                assert(!e->page || e->tables[level] < first || e->tables[level] >= end);
+            }
+}
+
 void arch_mem_poison(void *p, size_t size) {
+    if (size >= PAGE_SIZE && sim_running)
+        tables_forgotten(p, size);
 #ifdef __SANITIZE_ADDRESS__
     sim_snapshot_touch(p, size);
     __asan_poison_memory_region(p, size);
@@ -94,7 +108,9 @@ static bool walk(u64 root, u64 page, unsigned access, struct sim_tlb_entry *e) {
             sim_hash_store(pte, v | set);
         }
         table = v & PTE_ADDR;
-        if (leaf) {
+        if (!leaf) {
+            e->tables[level - 1] = (u32)(table >> PAGE_SHIFT);
+        } else {
             u64 mask = (1ul << (9 * level)) - 1;
             e->frame = ((table >> PAGE_SHIFT) & ~mask) | (page & mask);
             e->perm = PERM_MEM_R | (all & PTE_RW ? PERM_MEM_W : 0u) | (nx ? 0u : PERM_MEM_X);
@@ -104,10 +120,12 @@ static bool walk(u64 root, u64 page, unsigned access, struct sim_tlb_entry *e) {
     return false;
 }
 
+static struct sim_tlb_entry *entry_of(struct mach_cpu *m, u64 page) { return &m->tlb[(page ^ page >> 6) % SIM_TLB_SIZE]; }
+
 u64 sim_mmu_translate(struct cpu *c, u64 va, unsigned access, paddr_t *pa) {
     u64 page = va >> PAGE_SHIFT,
         fault = 1ul << 31 | 4 | (access == PERM_MEM_W ? 2 : 0) | (access == PERM_MEM_X ? 0x10 : 0);
-    struct sim_tlb_entry *e = &c->mach.tlb[(page ^ page >> 6) % SIM_TLB_SIZE], fresh = {.page = page + 1};
+    struct sim_tlb_entry *e = entry_of(&c->mach, page), fresh = {.page = page + 1};
     if (va >= 1ul << 47)
         return fault;
     if (e->page != page + 1 || !(e->perm & access)) { /* a fault drops the entry: SDM vol 3 4.10.4.1 */
@@ -115,6 +133,7 @@ u64 sim_mmu_translate(struct cpu *c, u64 va, unsigned access, paddr_t *pa) {
         if (!c->space->host.root.v || !walk(c->space->host.root.v, page, access, &fresh))
             return fault;
         *e = fresh;
+        c->mach.guess = page + 1;
         if (!(e->perm & access))
             return fault | 1;
     }
@@ -164,13 +183,22 @@ void sim_pds_each(void (*f)(struct pd *)) {
             f(pds[i]);
 }
 
+/* A processor translates whenever it likes, also what no instruction asks for (SDM vol 3 4.10.2.3): here once, what was used last. */
+static void speculate(struct mach_cpu *m, const struct pd *pd) {
+    struct sim_tlb_entry fresh = {.page = m->guess};
+    if (m->guess && pd->host.root.v && walk(pd->host.root.v, m->guess - 1, PERM_MEM_R, &fresh))
+        *entry_of(m, m->guess - 1) = fresh;
+}
+
 void arch_space_load(struct pd *pd) {
     struct cpu *c = arch_cpu_self();
     if (c->space == pd)
         return;
-    atomic_store_rlx(&c->space, pd);
+    atomic_store_rel(&c->space_next, pd);
     atomic_fence(); /* CR3 load: serializing */
     sim_tlb_flush(&c->mach);
+    speculate(&c->mach, pd);
+    atomic_store_rel(&c->space, pd);
 }
 
 enum abi_status arch_space_ports(struct pd *pd, unsigned first, unsigned count, bool allow) {

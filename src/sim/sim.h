@@ -51,6 +51,7 @@ struct sim_options {
     bool no_ipi;        /* mutant: IPIs are lost */
     bool model;         /* the reference model in lock-step (model.h); programs linked with SIM_LINK */
     bool store_buffers; /* x86-TSO instead of sequential consistency */
+    bool stores_stay;   /* in their buffers until an instruction lets them out; else how soon they leave is chosen */
     bool verbose;       /* kernel log to stdout as it comes */
     void (*end)(void);  /* on the host stack after the run: asserts over kernel state */
 };

@@ -53,7 +53,7 @@ static void let_out_some(struct buffer *b) {
 void sim_storebuf_start(void) {
     sim_storebuf = true;
     shown = &buffers[arch_cpu_self()->id];
-    patience = (u32[]){0, 0, 4, 64}[sim_choose(SIM_BUFFERS, 4)];
+    patience = sim_opt.stores_stay ? 0 : (u32[]){0, 0, 4, 64}[sim_choose(SIM_BUFFERS, 4)];
 }
 
 void sim_storebuf_stop(void) {

@@ -82,7 +82,10 @@ static bool nested_walk(struct vmcb *v, u64 gpa, unsigned access, struct sim_tlb
         if (level == 0 || (level < 3 && pte & PTE_PS)) {
             u64 mask = (1ul << (9 * level)) - 1;
             u32 perm = PERM_MEM_R | (all & PTE_RW ? PERM_MEM_W : 0u) | (nx ? 0u : PERM_MEM_X);
-            *e = (struct sim_tlb_entry){v->asid, page + 1, ((table >> PAGE_SHIFT) & ~mask) | (page & mask), perm};
+            *e = (struct sim_tlb_entry){.tag = v->asid,
+                                        .page = page + 1,
+                                        .frame = ((table >> PAGE_SHIFT) & ~mask) | (page & mask),
+                                        .perm = perm};
             v->exitinfo1 |= 1;
             return all & PTE_US && perm & access;
         }

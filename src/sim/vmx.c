@@ -183,7 +183,8 @@ static u32 ept_walk(struct sim_vmcs *v, u64 gpa, unsigned access, struct sim_tlb
         all &= pte;
         table = pte & PTE_ADDR;
         if (leaf) {
-            *e = (struct sim_tlb_entry){e->tag, page + 1, table >> PAGE_SHIFT | (page & mask), (u32)all};
+            *e = (struct sim_tlb_entry){
+                .tag = e->tag, .page = page + 1, .frame = table >> PAGE_SHIFT | (page & mask), .perm = (u32)all};
             break;
         }
     }

@@ -156,12 +156,48 @@ static void late_root(u64 boot) {
     }
     sim_done();
 }
-static void late_delegation_finds_nothing(void **s) {
-    (void)s;
-    struct sim_options o = {.cpus = 2, .root = late_root, .setup = true, .sched = SIM_EXHAUSTIVE, .preemptions = 1};
-    u64 runs = sim_count(&o, 1, 100000, SIM_OK);
+static void every_schedule(void (*root)(u64), int preemptions) {
+    struct sim_options o = {.cpus = 2, .root = root, .setup = true, .sched = SIM_EXHAUSTIVE, .preemptions = preemptions};
+    u64 runs = sim_count(&o, 1, 200000, SIM_OK);
     assert_true(sim_stats()->exhausted);
     assert_int_equal(runs, sim_stats()->runs);
+}
+static void late_delegation_finds_nothing(void **s) {
+    (void)s;
+    every_schedule(late_root, 1);
+}
+
+/* --- every schedule of a revoke against one that splits what it walks through --- */
+static void split_revoke(u64 rdi) {
+    (void)rdi;
+    down(go);
+    OK(nova_revoke(crd_mem(WINDOW + 3, 0, 7), true)); /* makes WINDOW, WINDOW + 2 and WINDOW + 3 of one node, moves its children */
+    up(done);
+    OK(nova_sm_down(0x50, false, 0)); /* never */
+}
+static void split_root(u64 boot) {
+    (void)boot;
+    space_step_work = 1;
+    done = sem_make(0), go = sem_make(0);
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    ram_map(ABI_ROOT_UTCB, 6);
+    worker_prepare(0);
+    startup_make(1);
+    delegate(&workers[0], ABI_ROOT_UTCB, crd_mem(RAM_VA >> PAGE_SHIFT, 2, 7), WINDOW << 12, crd_mem(WINDOW, 2, 7));
+    for (u64 i = 0; i < 4; i++)
+        delegate(&workers[0], ABI_ROOT_UTCB, crd_mem(WINDOW + i, 0, 7), (WINDOW + 8 + i) << 12, crd_mem(WINDOW + 8 + i, 0, 7));
+    thread_start(1, 10, split_revoke);
+    sim_begin();
+    up(go);
+    OK(nova_revoke(crd_mem(RAM_VA >> PAGE_SHIFT, 2, 7), false));
+    down(done);
+    for (u64 page = WINDOW; page < WINDOW + 12; page++)
+        sim_expect(!sim_mem_probe(page << PAGE_SHIFT, false));
+    sim_done();
+}
+static void split_under_a_revoke_leaves_nothing(void **s) {
+    (void)s;
+    every_schedule(split_root, 2);
 }
 
 /* --- while another CPU's revoke has changed the tables and not flushed yet --- */
@@ -355,6 +391,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(delegate_against_revoke),
         cmocka_unit_test(late_delegation_finds_nothing),
+        cmocka_unit_test(split_under_a_revoke_leaves_nothing),
         cmocka_unit_test(second_revoke_waits_for_the_flush),
         cmocka_unit_test(refilled_slot_shows_the_new_page),
         cmocka_unit_test(revoker_dies_half_way),

@@ -8,6 +8,13 @@ static void fenced(void (*root)(u64), unsigned cpus, unsigned seeds) {
     assert_int_equal(sim_seeds(&o, 1, seeds, SIM_OK), 0);
 }
 
+static void exhaust(void (*root)(u64)) {
+    struct sim_options o = {.cpus = 2, .root = root, .setup = true, .store_buffers = true, .stores_stay = true, .sched = SIM_EXHAUSTIVE, .preemptions = 2};
+    unsigned runs = sim_count(&o, 1, 200000, SIM_OK);
+    assert_true(sim_stats()->exhausted);
+    assert_int_equal(runs, sim_stats()->runs);
+}
+
 static u64 charged(void) {
     u64 out[2];
     static sel_t never;
@@ -38,6 +45,27 @@ static void inbox_root(u64 cpu) {
 static void second_post_is_not_lost(void **s) {
     (void)s;
     fenced(inbox_root, 2, 100);
+}
+
+/* In every order, for a thread that was shut down before: then nothing locked lies between taking the item off and looking. */
+static void dead_root(u64 cpu) {
+    sel_t ec = 0x2000, pd = ec + 1, sc = ec + 2;
+    kill_and_destroy((unsigned)cpu ^ 1);
+    u64 before = charged();
+    OK(nova_create_pd(pd, SEL_PD, 0));
+    OK(nova_create_ec(ec, pd, UTCB_BASE, (u32)cpu ^ 1, 0, 0, true));
+    OK(nova_create_sc(sc, SEL_PD, ec, QPD_MAKE(10, 1000)));
+    (void)charged(); /* it has no portal for its STARTUP */
+    OK(nova_revoke(crd_obj(sc, 0, 0x1f), true));
+    (void)charged();
+    sim_begin();
+    OK(nova_revoke(crd_obj(ec, 1, 0x1f), true));
+    sim_expect_eq(charged(), before);
+    sim_done();
+}
+static void second_post_for_the_dead_is_not_lost(void **s) {
+    (void)s;
+    exhaust(dead_root);
 }
 
 /* rcu.c: a CPU that leaves idle says so, then follows pointers; who begins an epoch has unlinked before, then looks who is idle. A deadline wakes a
@@ -74,22 +102,30 @@ static void no_idle_cpu_is_overlooked(void **s) {
 /* A guest that runs is shot out of it, and one that is about to run sees the new generation of its table; if both failed, it would read through a
  * translation after its revoke has returned.
  *
- * The guest copies a flag and reads the page that comes and goes; root raises the flag when a revoke has returned. */
+ * The guest copies a flag and writes to the page that comes and goes; root raises the flag when a revoke has returned. */
 #define GPA          0x5000ul
 #define GPA_FLAG     0x6000ul
 #define GPA_COPY     0x6008ul
 #define EXIT_VMMCALL 0x81u
 #define VM_EVENTS    0x4000ul
 static struct thread vmm;
+static sel_t again, seen;             /* if set: the VMM ups `seen` and waits for `again` at each VMMCALL */
 static unsigned loops, faults, stale; /* loops: since the last fault */
 
-static const struct sim_guest_step reader[] = {
-    {SIM_G_READ, 0, GPA_FLAG}, {SIM_G_WRITE, 0, GPA_COPY}, {SIM_G_READ, 0, GPA}, {SIM_G_VMMCALL, 0, 0}};
+static const struct sim_guest_step writer[] = {
+    {SIM_G_READ, 0, GPA_FLAG}, {SIM_G_WRITE, 0, GPA_COPY}, {SIM_G_WRITE, 0, GPA}, {SIM_G_VMMCALL, 0, 0}};
 
 static void page_give(struct abi_utcb *u, u64 gpa) {
     u->items = UTCB_ITEMS(ABI_STATE_WORDS, 1);
     u->w[UTCB_WORDS - 2] = crd_mem((RAM_VA + gpa - GPA) >> PAGE_SHIFT, 0, 7);
     u->w[UTCB_WORDS - 1] = (gpa >> PAGE_SHIFT) << 12 | ITEM_G | ITEM_DELEGATE;
+}
+
+static void pause_if_told(void) {
+    if (!again)
+        return;
+    up(seen);
+    down(again);
 }
 
 static void on_exit_event(u64 event) {
@@ -107,25 +143,29 @@ static void on_exit_event(u64 event) {
         st->ctrl[1] = 3; /* VMRUN, VMMCALL */
         st->mtd = MTD_RFLAGS | MTD_CR | MTD_DR | MTD_CTRL | MTD_EFER | MTD_CS_SS;
         break;
-    case EXIT_VMMCALL: /* the read before it went well */
+    case EXIT_VMMCALL: /* the write before it went well */
         loops++;
         stale += *copy != 0;
+        pause_if_told();
+        st = &utcb_at(vmm.utcb)->state;
         st->mtd = 0;
         break;
     default:
         sim_expect_eq(event, EVT_SVM_NPF);
         faults++;
+        if (loops)
+            pause_if_told();
         loops = 0;
         *flag = 0;
         page_give(u, st->qual[1] & ~0xffful);
         st->mtd = 0;
     }
-    st->rip = (u64)reader;
+    st->rip = (u64)writer;
     st->mtd |= MTD_RIP;
     reply();
 }
 
-static void guest_root(u64 cpu) {
+static void guest_make(u64 cpu) {
     static const unsigned events[] = {EXIT_VMMCALL, EVT_SVM_NPF, EVT_VCPU_STARTUP};
     sel_t pd = sel_new(), vcpu = sel_new();
     ram_map(ABI_ROOT_UTCB, 1);
@@ -138,13 +178,21 @@ static void guest_root(u64 cpu) {
     OK(nova_create_pd(pd, SEL_PD, crd_obj(VM_EVENTS, 8, 0x1f)));
     OK(nova_create_ec(vcpu, pd, 0, (u32)cpu ^ 1, 0, 0, true));
     OK(nova_create_sc(sel_new(), SEL_PD, vcpu, QPD_MAKE(10, 1000)));
+}
+
+static void page_take(unsigned rights) {
+    unsigned before = faults;
+    OK(nova_revoke(crd_mem(RAM_VA >> PAGE_SHIFT, 0, rights), false));
+    u64 *flag = sim_mem_ptr(RAM_VA + GPA_FLAG - GPA, true);
+    *flag = faults == before; /* else it may have the page again */
+}
+
+static void guest_root(u64 cpu) {
+    guest_make(cpu);
     for (unsigned i = 0; i < 40; i++) {
         for (unsigned n = sim_choose(SIM_WORKLOAD, 3); loops <= n;)
             sim_step();
-        unsigned before = faults;
-        OK(nova_revoke(crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7), false));
-        u64 *flag = sim_mem_ptr(RAM_VA + GPA_FLAG - GPA, true);
-        *flag = faults == before; /* else it may have the page again */
+        page_take(7);
     }
     sim_expect_eq(stale, 0);
     sim_done();
@@ -154,11 +202,31 @@ static void no_guest_keeps_a_translation(void **s) {
     fenced(guest_root, 2, 60);
 }
 
+/* One entry against one revoke, in every order. Only the right to write goes: no memory is freed, so no grace period draws the guest out of
+ * its entry. With stores that stay in their buffers two preemptions lose the race. */
+static void once_root(u64 cpu) {
+    again = sem_make(0), seen = sem_make(0);
+    guest_make(cpu);
+    down(seen); /* has written to the page */
+    sim_begin();
+    up(again);
+    page_take(PERM_MEM_W);
+    down(seen);
+    sim_expect_eq(stale, 0);
+    sim_done();
+}
+static void no_entry_keeps_a_translation(void **s) {
+    (void)s;
+    exhaust(once_root);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(second_post_is_not_lost),
+        cmocka_unit_test(second_post_for_the_dead_is_not_lost),
         cmocka_unit_test(no_idle_cpu_is_overlooked),
         cmocka_unit_test(no_guest_keeps_a_translation),
+        cmocka_unit_test(no_entry_keeps_a_translation),
     };
     return cmocka_run_group_tests_name("sim fences", tests, NULL, NULL);
 }

@@ -91,11 +91,58 @@ static void rights_shrink_at_once(void **s) {
     scenario(reduce_root, 2, 30);
 }
 
+/* A range of 2 MiB in small pages, because a table stood there: it goes with the range, and must not before all CPUs have forgotten it, or a
+ * walk would go on in what the page has become. In every order; kmem's free compares with the TLBs. */
+#define LARGE_VA 0x70000000ul
+static sel_t touched, again;
+static void table_user(u64 rdi) {
+    (void)rdi;
+    u64 v;
+    for (;;) {
+        sim_mem_read(LARGE_VA + PAGE_SIZE, &v, sizeof(v));
+        up(touched);
+        down(again);
+    }
+}
+static void table_fault(u64 utcb) {
+    (void)utcb;
+    up(touched);
+    OK(nova_sm_down(0x50, false, 0)); /* never */
+}
+static void table_root(u64 cpu) {
+    u64 page = LARGE_VA >> PAGE_SHIFT, ram = RAM_VA >> PAGE_SHIFT;
+    unsigned other = (unsigned)cpu ^ 1;
+    touched = sem_make(0), again = sem_make(0);
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    ram_map(ABI_ROOT_UTCB, 9);
+    (void)grab(ABI_ROOT_UTCB, crd_mem(ram, 0, 7), page << 12, crd_mem(page, 0, 7));
+    OK(nova_revoke(crd_mem(ram, 0, 7), false));
+    sim_expect_eq(grab(ABI_ROOT_UTCB, crd_mem(ram, 9, 7), page << 12, crd_mem(page, 9, 7)), crd_mem(page, 9, 7));
+    startup_make(other);
+    struct thread t = thread_make(other, false, 0);
+    portal_make(&t, table_fault, MTD_QUAL, EVENTS(other) + 14);
+    thread_start(other, 10, table_user);
+    down(touched);
+    sim_begin();
+    up(again);
+    OK(nova_revoke(crd_mem(ram, 9, 7), false));
+    down(touched); /* before, or by its fault */
+    sim_done();
+}
+static void table_is_freed_after_the_flush(void **s) {
+    (void)s;
+    struct sim_options o = {.cpus = 2, .root = table_root, .setup = true, .sched = SIM_EXHAUSTIVE, .preemptions = 2};
+    unsigned runs = sim_count(&o, 1, 200000, SIM_OK);
+    assert_true(sim_stats()->exhausted);
+    assert_int_equal(runs, sim_stats()->runs);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(revoke_flushes_all_cpus),
         cmocka_unit_test(missing_flush_is_noticed),
         cmocka_unit_test(rights_shrink_at_once),
+        cmocka_unit_test(table_is_freed_after_the_flush),
     };
     return cmocka_run_group_tests_name("sim shootdown", tests, NULL, NULL);
 }

@@ -66,6 +66,7 @@ static void quantum_is_in_microseconds(void **state) {
     assert_int_equal(ecs[0]->obj.refs, 2);
     assert_int_equal(sc_make(0, 1, ~0ul >> 12)->quantum, (~0ul >> 12) * US);
     assert_int_equal(sc_make(0, 1, ~0ul / 999)->quantum, ~0ul >> 1); /* its end stays in the future */
+    assert_int_equal(sc_make(0, 1, (1ul << 63) / 1000 + 5)->quantum, ~0ul >> 1);
     tsc_khz = 100;
     assert_int_equal(sc_make(0, 1, 1)->quantum, 1); /* never nothing */
     tsc_khz = 1000000;

@@ -896,6 +896,18 @@ static void hazard_stops_the_entry(void **state) {
     assert_int_equal(run(), EV_CPUID);
 }
 
+/* Whatever space the CPU has when a guest is entered, the exit finds it again; it need not be that of the vCPU. */
+static void exit_finds_the_space_it_left(void **state) {
+    (void)state;
+    struct pd other = {.host.root = {kernel_pd.host.root.v + PAGE_SIZE}};
+    assert_int_equal(run_script(cpuids), EV_CPUID);
+    cpus[0]->space = &other; /* the simulator's exit compares */
+    assert_int_equal(run_script(cpuids), EV_CPUID);
+    assert_int_equal(GET(HOST_CR3), other.host.root.v);
+    cpus[0]->space = &guest_pd;
+    assert_int_equal(run_script(cpuids), EV_CPUID);
+}
+
 static void halted_guest_waits_for_the_host(void **state) {
     (void)state;
     sim_cpus[0].mach.ipi = true;
@@ -1087,6 +1099,7 @@ int main(void) {
         T(exit_reasons_become_events),
         T(port_exit_and_length),
         T(hazard_stops_the_entry),
+        T(exit_finds_the_space_it_left),
         T(halted_guest_waits_for_the_host),
         T(vpids_never_run_out),
         T(new_table_is_flushed_whatever_was_there_before),

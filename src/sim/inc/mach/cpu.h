@@ -13,6 +13,8 @@ struct sim_tlb_entry {
     u64 page; /* page number + 1; 0: empty */
     u64 frame;
     u32 perm; /* PERM_MEM_* */
+    u32 tables
+        [3]; /* host TLB: page frames of the tables below the root that it came from, which the CPU may still walk; 0: none */
 };
 
 enum sim_cpu_state { SIM_CPU_OFF, SIM_CPU_RUN, SIM_CPU_IDLE, SIM_CPU_LOCK };
@@ -34,6 +36,7 @@ struct mach_cpu {
     u64 shut; /* clock when an interrupt could last come in */
     /* translations */
     struct sim_tlb_entry tlb[SIM_TLB_SIZE], guest_tlb[SIM_TLB_SIZE];
+    u64 guess; /* page number + 1 that was translated last */
     /* registers that are not in the frame */
     u64 fpu[8];
     bool fpu_disabled; /* CR0.TS */
