@@ -34,9 +34,9 @@ struct cpu {
     struct pd *space_next;    /* atomic: and the one that is about to be; else the same */
     struct pd *guest_space;   /* atomic: guest table in use by the vCPU that runs now, else NULL */
     u64 shoot_req, shoot_ack; /* atomic */
-    struct ec *fpu_owner;   /* whose image is in the registers */
-    bool fpu_on;            /* CR0.TS is clear */
-    struct ec *bases_owner; /* whose FS/GS bases are in the CPU */
+    struct ec *fpu_owner;     /* whose image is in the registers */
+    bool fpu_on;              /* CR0.TS is clear */
+    struct ec *bases_owner;   /* whose FS/GS bases are in the CPU */
     struct {
         struct rcu_head *next, **next_tail, *wait;
         u64 wait_epoch; /* callbacks in `wait` are ripe when this epoch has ended */

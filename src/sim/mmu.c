@@ -120,7 +120,9 @@ static bool walk(u64 root, u64 page, unsigned access, struct sim_tlb_entry *e) {
     return false;
 }
 
-static struct sim_tlb_entry *entry_of(struct mach_cpu *m, u64 page) { return &m->tlb[(page ^ page >> 6) % SIM_TLB_SIZE]; }
+static struct sim_tlb_entry *entry_of(struct mach_cpu *m, u64 page) {
+    return &m->tlb[(page ^ page >> 6) % SIM_TLB_SIZE];
+}
 
 u64 sim_mmu_translate(struct cpu *c, u64 va, unsigned access, paddr_t *pa) {
     u64 page = va >> PAGE_SHIFT,

@@ -46,7 +46,7 @@ struct sim_options {
     bool no_svm;          /* CPUs without virtualization */
     enum sim_vendor vendor;
     bool no_iommu;      /* machine without VT-d */
-    bool iommu_39;      /* VT-d with 39-bit addresses: three levels */
+    bool iommu_39;      /* VT-d with 39-bit addresses: three levels, and without large pages */
     bool no_flush;      /* mutant: TLB flushes do nothing, to prove that the model notices */
     bool no_ipi;        /* mutant: IPIs are lost */
     bool model;         /* the reference model in lock-step (model.h); programs linked with SIM_LINK */

@@ -103,8 +103,8 @@ static u64 reg_read(u64 pa) {
     sim_point();
     switch (pa - SIM_VTD_BASE) {
     case CAP:
-        return 3ul << 34 | (9ul * LEVELS + 11) << 16 | 1ul << (6 + LEVELS) | (u64)RECORD / 16 << 24 |
-               1ul << 7; /* large pages, 39 or 48 bits, caching mode */
+        return (sim_opt.iommu_39 ? 0ul : 3ul) << 34 | (9ul * LEVELS + 11) << 16 | 1ul << (6 + LEVELS) |
+               (u64)RECORD / 16 << 24 | 1ul << 7; /* large pages or none, 39 or 48 bits, caching mode */
     case ECAP:
         return 1ul << 1;
     case GSTS:
@@ -192,7 +192,7 @@ static const struct translation *walk(const struct context *c, u64 page) {
         if (level && !(v & 0x80))
             continue;
         u64 mask = (1ul << (9 * level)) - 1;
-        assert(level < 3 && !(table >> PAGE_SHIFT & mask));
+        assert(level < (sim_opt.iommu_39 ? 1 : 3) && !(table >> PAGE_SHIFT & mask)); /* CAP.SLLPS */
         t->frame = table >> PAGE_SHIFT | (page & mask);
         t->perm = (v & 1 ? PERM_MEM_R : 0u) | (v & 2 ? PERM_MEM_W : 0u);
         return t;

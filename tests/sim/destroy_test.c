@@ -221,7 +221,51 @@ static void destroyed_in_every_role(void **s) {
     scenario(destroy_root, CPUS, 150);
 }
 
+/* --- every schedule of a thread that is made in a domain which dies: it is dead, too --- */
+#define LATE_PD 0x2000ul
+static sel_t late_go, late_done;
+static u64 late_status;
+static void late_answer(u64 rdi) {
+    (void)rdi;
+    reply();
+}
+static void late_maker(u64 rdi) {
+    (void)rdi;
+    down(late_go);
+    late_status = nova_create_ec(LATE_PD + 1, LATE_PD, UTCB_BASE, 0, 0, 0, false);
+    up(late_done);
+    (void)nova_sm_down(0x50, false, 0); /* never */
+}
+static void late_root(u64 cpu) {
+    sim_expect_eq(cpu, 0);
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    late_go = sem_make(0), late_done = sem_make(0);
+    OK(nova_create_pd(LATE_PD, SEL_PD, 0));
+    startup_make(1);
+    thread_start(1, 10, late_maker);
+    sim_begin();
+    up(late_go);
+    OK(nova_revoke(crd_obj(LATE_PD, 0, 0x1f), true));
+    down(late_done);
+    sim_expect_eq(nova_sm_down(0x50, false, sim_clock() + 50000), NOVA_TIMEOUT);
+    if (late_status == NOVA_SUCCESS) {
+        OK(nova_create_pt(LATE_PD + 2, SEL_PD, LATE_PD + 1, 0, PORTAL(late_answer)));
+        sim_expect_eq(nova_call(LATE_PD + 2), NOVA_ABORTED);
+    }
+    sim_done();
+}
+static void thread_made_too_late_is_dead(void **s) {
+    (void)s;
+    struct sim_options o = {.cpus = 2, .root = late_root, .setup = true, .sched = SIM_EXHAUSTIVE, .preemptions = 2};
+    unsigned runs = sim_count(&o, 1, 200000, SIM_OK);
+    assert_true(sim_stats()->exhausted);
+    assert_int_equal(runs, sim_stats()->runs);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(destroyed_in_every_role)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(destroyed_in_every_role),
+        cmocka_unit_test(thread_made_too_late_is_dead),
+    };
     return cmocka_run_group_tests_name("sim destroy", tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #define CONFIG (0xb0000ul + DEVICE) /* its configuration page (MMCONFIG) */
 #define LOW    0x60000ul            /* page numbers */
 #define HIGH   (1ul << 27 | LOW)
+#define LARGE  0x90000ul
 static bool narrow;
 
 static u64 give(u64 from, u64 to, u64 flags) {
@@ -26,7 +27,7 @@ static bool reaches(u64 page) {
 static void dma_root(u64 cpu) {
     (void)cpu;
     u64 ram = RAM_VA >> PAGE_SHIFT;
-    ram_map(ABI_ROOT_UTCB, 2);
+    ram_map(ABI_ROOT_UTCB, 9);
     (void)give(CONFIG, 0x50000, ITEM_H);
     OK(nova_assign_pci(SEL_PD, 0x50000ul << PAGE_SHIFT, 0));
     sim_expect(!reaches(LOW) && !reaches(HIGH) && !reaches(ram));
@@ -34,6 +35,11 @@ static void dma_root(u64 cpu) {
     sim_expect(!reaches(LOW)); /* not the page above without its upper bits */
     sim_expect_eq(reaches(HIGH), !narrow);
     sim_expect(sim_mem_probe(HIGH << PAGE_SHIFT, true));
+    (void)give(CONFIG + 0x100, 0x50001, ITEM_H); /* the first one of its bus */
+    sim_fail_allocs(1);
+    sim_expect_eq(nova_assign_pci(SEL_PD, 0x50001ul << PAGE_SHIFT, 0), NOVA_BAD_MEM);
+    sim_fail_alloc(0);
+    OK(nova_assign_pci(SEL_PD, 0x50001ul << PAGE_SHIFT, 0));
     (void)give(ram + 1, LOW, ITEM_D);
     sim_expect(reaches(LOW));
     (void)give(ram + 2, HIGH + 1, 0);
@@ -43,8 +49,11 @@ static void dma_root(u64 cpu) {
     sim_expect(!reaches(LOW + 1));
     OK(nova_revoke(crd_mem(HIGH, 1, 3), true)); /* takes nothing from the low one */
     sim_expect(reaches(LOW) && !reaches(HIGH) && !reaches(HIGH + 1));
-    OK(nova_revoke(crd_mem(ram, 2, 3), false));
-    sim_expect(!reaches(LOW));
+    sim_expect_eq(grab(ABI_ROOT_UTCB, crd_mem(ram, 9, 3), LARGE << 12 | ITEM_D, crd_mem(LARGE, 9, 3)),
+                  crd_mem(LARGE, 9, 3));
+    sim_expect(reaches(LARGE + 1) && reaches(LARGE + 511) && !reaches(LARGE + 512));
+    OK(nova_revoke(crd_mem(ram, 9, 3), false));
+    sim_expect(!reaches(LOW) && !reaches(LARGE + 1));
     sim_done();
 }
 /* --- what is refused is logged, a line in a second at most --- */

@@ -9,7 +9,13 @@ static void fenced(void (*root)(u64), unsigned cpus, unsigned seeds) {
 }
 
 static void exhaust(void (*root)(u64)) {
-    struct sim_options o = {.cpus = 2, .root = root, .setup = true, .store_buffers = true, .stores_stay = true, .sched = SIM_EXHAUSTIVE, .preemptions = 2};
+    struct sim_options o = {.cpus = 2,
+                            .root = root,
+                            .setup = true,
+                            .store_buffers = true,
+                            .stores_stay = true,
+                            .sched = SIM_EXHAUSTIVE,
+                            .preemptions = 2};
     unsigned runs = sim_count(&o, 1, 200000, SIM_OK);
     assert_true(sim_stats()->exhausted);
     assert_int_equal(runs, sim_stats()->runs);
@@ -222,10 +228,8 @@ static void no_entry_keeps_a_translation(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(second_post_is_not_lost),
-        cmocka_unit_test(second_post_for_the_dead_is_not_lost),
-        cmocka_unit_test(no_idle_cpu_is_overlooked),
-        cmocka_unit_test(no_guest_keeps_a_translation),
+        cmocka_unit_test(second_post_is_not_lost),      cmocka_unit_test(second_post_for_the_dead_is_not_lost),
+        cmocka_unit_test(no_idle_cpu_is_overlooked),    cmocka_unit_test(no_guest_keeps_a_translation),
         cmocka_unit_test(no_entry_keeps_a_translation),
     };
     return cmocka_run_group_tests_name("sim fences", tests, NULL, NULL);

@@ -324,12 +324,40 @@ static void exhausted_kernel_recovers(void **s) {
     assert_int_equal(sim_seeds(&o, 1, 10, SIM_OK), 0);
 }
 
+/* What was destroyed is free soon, whoever has the other CPUs, and for how long. */
+static void busy_body(u64 rdi) {
+    (void)rdi;
+    for (;;)
+        sim_step();
+}
+static void busy_root(u64 cpu) {
+    OK(nova_create_sm(NEVER, SEL_PD, 0));
+    startup_make((unsigned)cpu ^ 1);
+    OK(nova_create_sm(S(0), SEL_PD, 0)); /* its table stays */
+    OK(nova_revoke(crd_obj(S(0), 0, 0x1f), true));
+    struct thread t = thread_make((unsigned)cpu ^ 1, true, (u64)busy_body);
+    OK(nova_create_sc(sel_new(), SEL_PD, t.ec, QPD_MAKE(10, 1000000000)));
+    u64 before = quiet_use();
+    for (unsigned i = 0; i < 20; i++) {
+        OK(nova_create_sm(S(0), SEL_PD, 0));
+        OK(nova_revoke(crd_obj(S(0), 0, 0x1f), true));
+        u64 until = sim_clock() + 1000000; /* 0.1 s */
+        while (used(SEL_PD) != before && sim_clock() < until)
+            sim_step();
+        sim_expect_eq(used(SEL_PD), before);
+    }
+    sim_done();
+}
+static void freed_before_a_slice_ends(void **s) {
+    (void)s;
+    scenario(busy_root, 2, 20);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_hypercall_every_allocation),
-        cmocka_unit_test(every_hypercall_every_limit),
-        cmocka_unit_test(hostile_domain_has_its_own_account),
-        cmocka_unit_test(exhausted_kernel_recovers),
+        cmocka_unit_test(every_hypercall_every_allocation),   cmocka_unit_test(every_hypercall_every_limit),
+        cmocka_unit_test(hostile_domain_has_its_own_account), cmocka_unit_test(exhausted_kernel_recovers),
+        cmocka_unit_test(freed_before_a_slice_ends),
     };
     return cmocka_run_group_tests_name("sim memory", tests, NULL, NULL);
 }

@@ -253,6 +253,15 @@ static void memory_runs_out(void **state) {
         assert_null(ec.vcpu);
     }
     guest_pd.account.limit = 0;
+    struct vmx_features whole = vmx;
+    for (unsigned n = 1; n <= 4; n++) { /* what all CPUs need */
+        vmx.msr_bitmap = NULL;
+        sim_fail_alloc(n);
+        assert_false(arch_vcpu_cpu_init(cpus[0]));
+        sim_fail_alloc(0);
+        assert_null(vmx.msr_bitmap);
+    }
+    vmx = whole;
 }
 
 /* --- controls --- */
@@ -715,7 +724,8 @@ static void control_registers_masked_by_the_vmm(void **state) {
     (void)state;
     static const struct sim_guest_step set_wp[] = {{SIM_G_CR0, 0, 0x10013}},
                                        set_ts[] = {{SIM_G_CR0, 0, 0x1b}, {SIM_G_HLT, 0, 0}},
-                                       set_vmxe[] = {{SIM_G_CR4, 0, 0x2000}}, set_nw[] = {{SIM_G_CR0, 0, 0x20000013}};
+                                       set_vmxe[] = {{SIM_G_CR4, 0, 0x2000}}, set_nw[] = {{SIM_G_CR0, 0, 0x20000013}},
+                                       set_ne[] = {{SIM_G_CR0, 0, 0x10033}, {SIM_G_HLT, 0, 0}};
     struct abi_state *s = &utcb.state;
     guest_ready(0x2, 0);
     s->cr0 = 0x13, s->cr0_mask = 0x10000, s->cr4_mask = 0;
@@ -723,6 +733,12 @@ static void control_registers_masked_by_the_vmm(void **state) {
     assert_int_equal(run_script(set_wp), 28);
     assert_int_equal(state_take(MTD_QUAL, 28)->qual[0], 0);
     assert_int_equal(state_take(MTD_CR, 28)->cr0, 0x13);
+    s->cr0 = 0x10013; /* a bit of ours changes, the VMM's is as it was */
+    state_put(MTD_CR);
+    assert_int_equal(run_script(set_ne), -1);
+    assert_int_equal(run(), EV_HLT);
+    s->cr0 = 0x13;
+    state_put(MTD_CR);
     vcpu_ec.regs.rdx = (u64)handler;
     s->cr0_mask = 0;
     state_put(MTD_MASKS);
@@ -957,7 +973,7 @@ static void vpids_never_run_out(void **state) {
         assert_int_equal(sim_vmx_counts.invepts - invepts, gen_seen[n] != guest_pd.guest_gen);
         gen_seen[n] = guest_pd.guest_gen;
     }
-    assert_true(flushes > 100);
+    assert_in_range(flushes, 100, 400); /* when they are used up, not for each */
     for (unsigned i = 0; i < N; i++)
         arch_vcpu_fini(&ecs[i]);
     cpus[0]->ec = &vcpu_ec;
