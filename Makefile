@@ -44,7 +44,7 @@ COMMON  := -std=gnu17 -g $(WARN) -fno-strict-aliasing -fno-common
 
 HW_FLAGS := $(COMMON) -O2 -ffreestanding -fno-pic -fno-pie -mno-red-zone -mcmodel=kernel -mgeneral-regs-only \
             -fstack-protector-strong -mstack-protector-guard=global -fno-asynchronous-unwind-tables -fcf-protection=none -ffunction-sections -fdata-sections \
-            -Isrc -Isrc/hw/inc
+            -mindirect-branch=thunk-extern -mindirect-branch-register -fno-jump-tables -Isrc -Isrc/hw/inc
 HW_LINK  := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=0x1000 -Wl,-z,noexecstack \
             -Wl,--gc-sections -Wl,-T,src/hw/novella.ld
 

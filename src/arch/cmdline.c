@@ -1,5 +1,6 @@
 #include "arch/cmdline.h"
 #include "arch/mem.h"
+#include "arch/mitigate.h"
 #include "core/klog.h"
 
 static bool is_end(char c) { return !c || c == ' ' || c == '\t'; }
@@ -81,6 +82,14 @@ static bool word_parse(const char *w, struct cmdline *out) {
             return false;
         out->loglevel = (u8)level;
         return true;
+    }
+    value = behind(w, "mitigations=");
+    if (value) {
+        static const char *const modes[] = {"auto", "force", "off"}; /* enum mitigate_mode */
+        for (u8 i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+            if (is_word(value, modes[i]))
+                return out->mitigations = i, true;
+        return false;
     }
     value = behind(w, "serial=");
     return value ? serial_parse(value, out) : behind(w, "root.") != NULL;

@@ -11,6 +11,7 @@ struct cmdline {
     bool noiommu;    /* leave VT-d units alone */
     bool nofb;       /* no log on the screen */
     u8 loglevel;     /* enum klog_level: up to which level lines go to the console */
+    u8 mitigations;  /* enum mitigate_mode */
     u8 serial;       /* enum cmdline_serial */
     u16 serial_port; /* of SERIAL_PORT */
     u32 serial_baud; /* divides BAUD_MAX */

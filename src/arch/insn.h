@@ -4,6 +4,7 @@
  *   u64 rdmsr(u32 msr);  void wrmsr(u32 msr, u64 value);      existing MSRs only: no fault is expected
  *   u32 mmio_read32(u64 pa); u64 mmio_read64(u64 pa); void mmio_write32(u64 pa, u64 v); void mmio_write64(u64 pa, u64 v);
  *                                                             device registers: uncached, in program order
+ *   void rsb_fill(void);                                     32 calls without a return: the return predictor holds these alone
  *   u64 xgetbv(u32 reg); void xsetbv(u32 reg, u64 value);     XCR0 of this CPU
  *   u64 cr4_read(void);  void cr4_write(u64);  u64 dr0_read(void); void dr0_write(u64); ... dr1 dr2 dr3 (and more, see there)
  * From mach/insn_svm.h (AMD APM vol 3 "CLGI", "STGI", "VMRUN", "VMLOAD", "VMSAVE"):

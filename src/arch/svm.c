@@ -2,6 +2,7 @@
 #include "arch/assert.h"
 #include "arch/insn.h"
 #include "arch/mem.h"
+#include "arch/mitigate.h"
 #include "arch/vcpu_vendor.h"
 #include "core/core.h"
 #include "core/klog.h"
@@ -194,6 +195,7 @@ static void world_switch(struct svm_cpu *s, struct vcpu *v, struct uregs *regs) 
         xsetbv(0, v->xcr0);
     if (aux)
         wrmsr(MSR_TSC_AUX, v->tsc_aux);
+    mitigate_guest_entry();
     svm_world_switch(arch_ptr_phys(v->vmcb).v, s->host_vmcb.v, regs);
     if (aux)
         wrmsr(MSR_TSC_AUX, s->tsc_aux);

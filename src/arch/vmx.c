@@ -2,6 +2,7 @@
 #include "arch/assert.h"
 #include "arch/insn.h"
 #include "arch/mem.h"
+#include "arch/mitigate.h"
 #include "arch/mtrr.h"
 #include "core/core.h"
 #include "core/klog.h"
@@ -216,8 +217,9 @@ static void entry_prepare(struct cpu *c, struct vmx_cpu *s, struct vcpu *v, stru
         vmwrite(IO_BITMAP_A, arch_ptr_phys(iopm).v);
         vmwrite(IO_BITMAP_B, arch_ptr_phys(iopm).v + PAGE_SIZE);
     }
-    if (unlikely(v->host_root != c->space->host.root.v))
-        vmwrite(HOST_CR3, v->host_root = c->space->host.root.v);
+    u64 host = arch_space_root(c->space);
+    if (unlikely(v->host_root != host))
+        vmwrite(HOST_CR3, v->host_root = host);
     u64 root = atomic_load_acq(&pd->guest.root.v);
     tlb_prepare(c, v, EPTP(root ? root : arch_ptr_phys(vmx.ept_empty).v), atomic_load_acq(&pd->guest_gen));
     if (unlikely(v->controls))
@@ -240,6 +242,7 @@ static unsigned world_switch(struct vcpu *v, struct uregs *regs) {
         dr6_write(v->dr6);
     if (v->xcr0 != vmx.xcr0 && vmx.xsave)
         xsetbv(0, v->xcr0);
+    mitigate_guest_entry();
     unsigned failed = vmx_world_switch(regs, v->launched);
     if (v->xcr0 != vmx.xcr0 && vmx.xsave)
         xsetbv(0, vmx.xcr0);

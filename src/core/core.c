@@ -2,6 +2,7 @@
 #include "core/core.h"
 #include "arch/assert.h"
 #include "arch/iommu.h"
+#include "arch/mitigate.h"
 #include "arch/ptab.h"
 #include "arch/vcpu.h"
 #include "core/hypercall.h"
@@ -33,6 +34,7 @@ static void hazards(struct cpu *c, u32 hz) {
     } else {
         atomic_fetch_and(&c->hazard, ~(u32)HZ_RCU);
         arch_space_load(c->ec->pd); /* what is loaded now may be freed by a callback */
+        c->trained_by = NULL;
         rcu_quiescent(c);
     }
 }
@@ -96,7 +98,7 @@ struct ec *core_resume(struct cpu *c) {
             continue;
         }
         struct ec *ec = c->ec;
-        switch ((enum ec_cont)ec->cont) {
+        switch ((enum ec_cont)__builtin_expect(ec->cont, CONT_USER)) {
         case CONT_USER:
             if (unlikely(atomic_load_rlx(&ec->hazard)) && ec_hazards(c, ec))
                 continue;
@@ -104,6 +106,10 @@ struct ec *core_resume(struct cpu *c) {
                 EC_VCPU) /* a guest has its own tables (guest_space); its host finds those of the VMM again */
                 arch_space_load(ec->pd);
             lazy_state_load(c, ec);
+            if (unlikely(c->trained_by != ec->pd)) {
+                mitigate_domain_switch();
+                c->trained_by = ec->pd;
+            }
             return ec;
         case CONT_RECV:
             ipc_receive(c, ec);
@@ -126,6 +132,7 @@ struct ec *core_resume(struct cpu *c) {
             break;
         case CONT_IDLE:
             arch_space_load(ec->pd); /* holds on to nobody's tables */
+            c->trained_by = NULL;
             if (rcu_pending(c))
                 rcu_quiescent(c);
             rcu_idle_enter(c);

@@ -32,6 +32,7 @@ struct cpu {
     struct inbox_item *inbox; /* atomic */
     struct pd *space;         /* atomic: host table loaded (set by arch_space_load); who shoots needs it, */
     struct pd *space_next;    /* atomic: and the one that is about to be; else the same */
+    struct pd *trained_by;    /* whose threads or guests ran here last; NULL: somebody who may be freed, or nobody */
     struct pd *guest_space;   /* atomic: guest table in use by the vCPU that runs now, else NULL */
     u64 shoot_req, shoot_ack; /* atomic */
     struct ec *fpu_owner;     /* whose image is in the registers */

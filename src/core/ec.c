@@ -2,6 +2,7 @@
 #include "arch/assert.h"
 #include "arch/cpu.h"
 #include "arch/mem.h"
+#include "arch/mitigate.h"
 #include "arch/vcpu.h"
 #include "core/cpu.h"
 #include "core/hypercall.h"
@@ -75,8 +76,8 @@ enum abi_status ec_create(struct pd *pd, enum ec_kind kind, unsigned cpu, u64 ut
     if (!ec->fpu)
         goto fail;
     arch_fpu_init_image(ec->fpu);
+    ec->fpu_used = kind == EC_VCPU || (mitigations & MIT_EAGER_FPU);
     if (kind == EC_VCPU) {
-        ec->fpu_used = 1;
         status = arch_vcpu_init(ec);
         if (status != NOVA_SUCCESS)
             goto fail;

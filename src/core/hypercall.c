@@ -271,15 +271,16 @@ void hypercall_run(struct cpu *c, struct ec *ec) {
     enum abi_status status;
     assert(ec == c->ec && !ec->callee);
     ec->cont = CONT_USER;
-    switch (number) {
+    if (number == HC_REPLY) {
+        ipc_reply(c);
+        return;
+    }
+    switch (__builtin_expect(number, HC_CALL)) {
     case HC_CALL:
         status = sys_call(c, ec);
         if (likely(status == NOVA_SUCCESS))
             return; /* its status comes with the reply */
         break;
-    case HC_REPLY:
-        ipc_reply(c);
-        return;
     case HC_CREATE_PD:
     case HC_CREATE_EC:
     case HC_CREATE_SC:

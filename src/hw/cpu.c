@@ -1,6 +1,7 @@
 /* One CPU: features, control registers, descriptor tables. AMD APM vol 2, SDM vol 3 and 4 (sections at each item). */
 #include "hw/hw.h"
 #include "arch/assert.h"
+#include "arch/mitigate.h"
 #include "hw/layout.h"
 #include <mach/insn.h>
 #include <mach/insn_vmx.h>
@@ -53,27 +54,39 @@ bool cpu_detect(const char **missing) {
 void cpu_control_init(void) {
     const struct hw_features *f = &hw_features;
     cr0_write(CR0_BASE | CR0_MP | CR0_NE | CR0_WP);
-    cr4_write(CR4_PAE | CR4_MCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE | (f->pge ? CR4_PGE : 0) |
-              (f->umip ? CR4_UMIP : 0) | (f->xsave ? CR4_OSXSAVE : 0) | (f->smep ? CR4_SMEP : 0) |
-              (f->smap ? CR4_SMAP : 0));
+    cr4_write(CR4_PAE | CR4_MCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE |
+              (f->pge && !(mitigations & MIT_ISOLATION) ? CR4_PGE : 0) | (f->umip ? CR4_UMIP : 0) |
+              (f->xsave ? CR4_OSXSAVE : 0) | (f->smep ? CR4_SMEP : 0) | (f->smap ? CR4_SMAP : 0));
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | 0x801); /* NXE SCE */
+    mitigate_cpu_init();
     dr7_write(0x400);
     fpu_init();
 }
 
+static u64 tss_base(const struct cpu *c) { return TSS_AREA + c->id * 4 * PAGE_SIZE; }
+
 void cpu_gs_set(struct cpu *c) {
     c->mach.self = c;
-    wrmsr(MSR_GS_BASE, (u64)c);
+    wrmsr(MSR_GS_BASE, c->mach.area ? tss_base(c) + ENTRY_OFFSET : (u64)c);
     wrmsr(MSR_KGS, 0);
 }
 
-struct gate { /* SDM vol 3 6.14.1 */
-    u16 offset_low, selector;
-    u8 ist, attr;
-    u16 offset_mid;
-    u32 offset_high, reserved;
+/* Code of assembly that is there only with some mitigation (alt.h). */
+struct alternative {
+    u8 *code;
+    u32 length, needs;
 };
-static struct gate idt[256] __attribute__((aligned(16)));
+extern const struct alternative image_alt[], image_alt_end[];
+
+void alternatives_apply(void) {
+    for (const struct alternative *a = image_alt; a < image_alt_end; a++)
+        if (!(mitigations & a->needs)) {
+            a->code[0] = 0xeb; /* JMP behind it */
+            a->code[1] = (u8)(a->length - 2);
+        }
+}
+
+struct gate hw_idt[256] __attribute__((aligned(4096))); /* a page of its own: isolation */
 extern const char trap_stubs[], syscall_entry[];
 
 struct table_pointer {
@@ -82,18 +95,18 @@ struct table_pointer {
 } __attribute__((packed));
 
 static void idt_load(void) {
-    struct table_pointer p = {sizeof(idt) - 1, (u64)idt};
+    struct table_pointer p = {sizeof(hw_idt) - 1, (u64)hw_idt};
     __asm__ volatile("lidt %0" ::"m"(p));
 }
 
 static void gate_set(unsigned vec, unsigned ist, unsigned dpl) {
     u64 entry = (u64)trap_stubs + vec * 16;
-    idt[vec] = (struct gate){.offset_low = (u16)entry,
-                             .selector = SEL_KCODE,
-                             .ist = (u8)ist,
-                             .attr = (u8)(0x8e | dpl << 5),
-                             .offset_mid = (u16)(entry >> 16),
-                             .offset_high = (u32)(entry >> 32)};
+    hw_idt[vec] = (struct gate){.offset_low = (u16)entry,
+                                .selector = SEL_KCODE,
+                                .ist = (u8)ist,
+                                .attr = (u8)(0x8e | dpl << 5),
+                                .offset_mid = (u16)(entry >> 16),
+                                .offset_high = (u32)(entry >> 32)};
 }
 
 void cpu_idt_early(void) {
@@ -103,11 +116,11 @@ void cpu_idt_early(void) {
 }
 
 void cpu_tables_load(struct cpu *c) {
-    struct mach_cpu *m = &c->mach;
-    u64 base = TSS_AREA + c->id * 4 * PAGE_SIZE, stacks = STACK_AREA + c->id * 16 * PAGE_SIZE, limit = 3 * PAGE_SIZE;
-    *m->tss = (struct hw_tss){.rsp = {m->stack_top}, .iomap_base = PAGE_SIZE};
+    struct hw_area *a = c->mach.area;
+    u64 base = tss_base(c), stacks = STACK_AREA + c->id * 16 * PAGE_SIZE, limit = 3 * PAGE_SIZE;
+    a->tss = (struct hw_tss){.rsp = {base + PAGE_SIZE}, .iomap_base = PAGE_SIZE};
     for (unsigned i = 0; i < IST_COUNT; i++)
-        m->tss->ist[i] = stacks + (6 + 2 * i) * PAGE_SIZE + IST_CPU_OFFSET; /* paging_cpu_init placed them */
+        a->tss.ist[i] = stacks + (6 + 2 * i) * PAGE_SIZE + IST_CPU_OFFSET; /* paging_cpu_init placed them */
     /* The bitmap's last byte must be followed by one of ones within the limit (SDM vol 1 19.5.2): the page behind it. */
     const u64 gdt[8] = {
         [SEL_KCODE / 8] = 0x00af9b000000ffff,
@@ -118,9 +131,10 @@ void cpu_tables_load(struct cpu *c) {
                         (base >> 24 & 0xff) << 56,
         [SEL_TSS / 8 + 1] = base >> 32,
     };
-    memcpy(m->gdt, gdt, sizeof(gdt));
-    m->gdtr_limit = sizeof(m->gdt) - 1;
-    m->gdtr_base = (u64)m->gdt;
+    memcpy(a->entry.gdt, gdt, sizeof(gdt));
+    a->entry.gdtr_limit = sizeof(gdt) - 1;
+    a->entry.gdtr_base = base + ENTRY_OFFSET + ENTRY_GDT;
+    a->entry.frame = base + PAGE_SIZE - 5 * 8;
     __asm__ volatile("lgdt %0\n\t"
                      "pushq %1\n\t"
                      "leaq 1f(%%rip), %%rax\n\t"
@@ -135,7 +149,7 @@ void cpu_tables_load(struct cpu *c) {
                      "movl %%eax, %%gs\n\t"
                      "lldt %%ax\n\t"
                      "movl %3, %%eax\n\t"
-                     "ltr %%ax" ::"m"(m->gdtr_limit),
+                     "ltr %%ax" ::"m"(a->entry.gdtr_limit),
                      "i"(SEL_KCODE), "i"(SEL_KDATA), "i"(SEL_TSS)
                      : "rax", "memory");
     cpu_gs_set(c); /* loading GS cleared its base */
@@ -157,10 +171,10 @@ void vmx_host_write(void) {
     vmwrite(HOST_CS, SEL_KCODE);
     vmwrite(HOST_SS, SEL_KDATA);
     vmwrite(HOST_TR, SEL_TSS);
-    vmwrite(HOST_GS_BASE, (u64)c);
-    vmwrite(HOST_TR_BASE, TSS_AREA + c->id * 4 * PAGE_SIZE);
-    vmwrite(HOST_GDTR_BASE, c->mach.gdtr_base);
-    vmwrite(HOST_IDTR_BASE, (u64)idt);
+    vmwrite(HOST_GS_BASE, tss_base(c) + ENTRY_OFFSET);
+    vmwrite(HOST_TR_BASE, tss_base(c));
+    vmwrite(HOST_GDTR_BASE, c->mach.area->entry.gdtr_base);
+    vmwrite(HOST_IDTR_BASE, (u64)hw_idt);
     vmwrite(HOST_RIP, (u64)vmx_exit);
 }
 

@@ -1,7 +1,9 @@
 /* Kernel entries and the way back to user mode. Registers of a thread go straight into its EC: TSS.RSP0 and mach.frame_end point to the end
  * of the current EC's struct uregs. Then the CPU's one kernel stack is used, empty at each entry.
- * GS base is the struct cpu in the kernel, the user's in KERNEL_GS_BASE. */
-#include "hw/layout.h"
+ * GS base is the CPU's struct hw_entry in the kernel, the user's in KERNEL_GS_BASE.
+ * Under isolation all this runs on a thread's tables until CR3 is the kernel's, and on the way back once it is the thread's: then there are only
+ * this text, the struct hw_entry and the stack at hand. Frames of traps are at the end of its page instead, and are copied. */
+#include "hw/alt.h"
 
     .macro save_gprs
     push %rax
@@ -38,23 +40,27 @@
     pop %rax
     .endm
 
-    .text
+    .section .entry.text, "ax"
     .global syscall_entry
     .balign 64
 syscall_entry: /* FMASK cleared IF TF DF AC NT; RCX = RIP, R11 = RFLAGS */
     swapgs
-    mov %rsp, %gs:MACH_SCRATCH
-    mov %gs:MACH_FRAME_END, %rsp
+    mov %rsp, %gs:ENTRY_SCRATCH
+    alt ALT_ISOLATION
+    mov hw_kernel_root(%rip), %rsp
+    mov %rsp, %cr3
+    alt_end
+    mov %gs:ENTRY_FRAME_END, %rsp
     pushq $SEL_UDATA
-    pushq %gs:MACH_SCRATCH
+    pushq %gs:ENTRY_SCRATCH
     push %r11
     pushq $SEL_UCODE
     push %rcx
     pushq $0
     pushq $VEC_SYSCALL
     save_gprs
-    mov %gs:MACH_STACK, %rsp
-    mov %gs:MACH_SELF, %rdi
+    mov %gs:ENTRY_STACK, %rsp
+    mov %gs:ENTRY_SELF, %rdi
     xor %ebp, %ebp
     call hw_syscall
 
@@ -67,17 +73,42 @@ leave:
     mov 0x10(%rsp), %rcx /* rip; rsp stands at regs.vec */
     mov 0x20(%rsp), %r11 /* rflags */
     mov 0x28(%rsp), %rsp
+    alt ALT_ISOLATION | ALT_VERW
+    jmp leave_guarded
+    alt_end
     swapgs
     sysretq
 1:  restore_gprs
     add $16, %rsp
+    alt ALT_ISOLATION
+    popq %gs:(ENTRY_TOP - 0x28)
+    popq %gs:(ENTRY_TOP - 0x20)
+    popq %gs:(ENTRY_TOP - 0x18)
+    popq %gs:(ENTRY_TOP - 0x10)
+    popq %gs:(ENTRY_TOP - 0x08)
+    mov %gs:ENTRY_USER_ROOT, %rsp
+    mov %rsp, %cr3
+    mov %gs:ENTRY_FRAME, %rsp
+    alt_end
+    buffers_clear
     swapgs
     iretq
+
+leave_guarded:
+    alt ALT_ISOLATION
+    mov %rsp, %gs:ENTRY_SCRATCH
+    mov %gs:ENTRY_USER_ROOT, %rsp
+    mov %rsp, %cr3
+    mov %gs:ENTRY_SCRATCH, %rsp
+    alt_end
+    buffers_clear
+    swapgs
+    sysretq
 
 /* First entry of a CPU into the system, on its kernel stack: RDI = struct cpu. */
     .global hw_dispatch
 hw_dispatch:
-    mov %gs:MACH_STACK, %rsp
+    mov %gs:ENTRY_STACK, %rsp
     xor %ebp, %ebp
     call hw_first
     jmp leave
@@ -87,19 +118,35 @@ trap_entry: /* rsp: vec, err, rip, cs, rflags, rsp, ss */
     jz trap_kernel
     swapgs
     lfence /* no speculation past a wrongly skipped swapgs */
+    alt ALT_ISOLATION
+    mov hw_kernel_root(%rip), %rsp
+    mov %rsp, %cr3
+    mov %gs:ENTRY_FRAME_END, %rsp
+    pushq %gs:(ENTRY_TOP - 0x08)
+    pushq %gs:(ENTRY_TOP - 0x10)
+    pushq %gs:(ENTRY_TOP - 0x18)
+    pushq %gs:(ENTRY_TOP - 0x20)
+    pushq %gs:(ENTRY_TOP - 0x28)
+    pushq %gs:(ENTRY_TOP - 0x30)
+    pushq %gs:(ENTRY_TOP - 0x38)
+    alt_end
     save_gprs
 trap_saved:
-    mov %gs:MACH_STACK, %rsp
+    mov %gs:ENTRY_STACK, %rsp
     pushq $2 /* AC (SMAP), NT, DF */
     popfq
-    mov %gs:MACH_SELF, %rdi
+    mov %gs:ENTRY_SELF, %rdi
     xor %ebp, %ebp
     call hw_trap_user
     jmp leave
 
-trap_kernel: /* an interrupt at a preemption point or in idle, or a bug */
+trap_kernel: /* an interrupt at a preemption point or in idle, or a bug, whose report needs the kernel */
     lfence
     save_gprs
+    alt ALT_ISOLATION
+    mov hw_kernel_root(%rip), %rax
+    mov %rax, %cr3
+    alt_end
     mov %rsp, %rdi
     cld
     call hw_trap_kernel
@@ -108,11 +155,16 @@ trap_kernel: /* an interrupt at a preemption point or in idle, or a bug */
     iretq
 
 /* #DB NMI #DF #MC on stacks of their own: they may strike anywhere, before swapgs too, and users may load any GS base, so the CPU is found
- * at the top of the stack's page. */
+ * at the top of the stack's page. CR3 may be either. */
 trap_ist:
     save_gprs
     pushq $2
     popfq
+    alt ALT_ISOLATION
+    mov %cr3, %r13
+    mov hw_kernel_root(%rip), %rax
+    mov %rax, %cr3
+    alt_end
     cmpl $1, REGS_VEC(%rsp)
     jne 1f
     testb $3, REGS_CS(%rsp)
@@ -120,10 +172,14 @@ trap_ist:
     swapgs /* #DB of a thread: an ordinary exception, its frame moves to the EC */
     lfence
     mov %rsp, %rsi
-    mov %gs:MACH_FRAME_END, %rdi
+    mov %gs:ENTRY_FRAME_END, %rdi
     sub $REGS_SIZE, %rdi
     mov $(REGS_SIZE / 8), %ecx
     rep movsq
+    mov $(REGS_SIZE / 8), %ecx
+    mov %rsp, %rdi
+    xor %eax, %eax
+    rep stosq /* under isolation any thread's tables have this stack */
     jmp trap_saved
 1:  mov %rsp, %rdi
     mov %rsp, %rsi
@@ -131,11 +187,16 @@ trap_ist:
     mov IST_CPU_OFFSET(%rsi), %rsi
     rdgsbase %r12
     wrgsbase %rsi
+    mov ENTRY_SELF(%rsi), %rsi
     xor %ebp, %ebp
     call hw_trap_ist
     wrgsbase %r12
+    alt ALT_ISOLATION
+    mov %r13, %cr3
+    alt_end
     restore_gprs
     add $16, %rsp
+    buffers_clear
     iretq
 
 /* One stub of 16 bytes per vector. */
@@ -156,6 +217,12 @@ trap_stubs:
     .endif
     .set vec, vec + 1
     .endr
+
+    .balign 8
+    .global hw_kernel_root
+hw_kernel_root: .quad 0
+    .global verw_operand
+verw_operand: .short SEL_KDATA
 
     .bss
     .balign 16

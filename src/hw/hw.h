@@ -36,6 +36,7 @@ bool cpu_detect(const char **missing);
 void cpu_control_init(void);         /* CR0, CR4, EFER, XCR0: any CPU, before anything else in C */
 void cpu_gs_set(struct cpu *c);      /* arch_cpu_self works from here on */
 void cpu_tables_load(struct cpu *c); /* GDT, IDT, TSS, syscall MSRs; its pages are there (paging_cpu_init) */
+void alternatives_apply(void);       /* before kernel text is read-only */
 void cpu_idt_early(void);            /* panics with a report instead of resetting, before cpu_tables_load */
 u32 cpu_apic_id(void);               /* of this CPU, from CPUID */
 void cpu_topology(u32 apic_id, struct boot_cpu *out);
@@ -49,13 +50,38 @@ struct hw_tss { /* AMD APM vol 2 12.2.5, SDM vol 3 8.7 */
     u16 reserved3, iomap_base;
 } __attribute__((packed));
 static_assert(sizeof(struct hw_tss) == 104, "64-bit TSS");
+/* What entries need before they have the kernel's tables; GS base while in the kernel. Offsets: layout.h. */
+struct hw_entry {
+    struct cpu *self;
+    u64 frame_end; /* end of the current EC's struct uregs: entries push the frame downward from here */
+    u64 stack_top; /* kernel stack of this CPU */
+    u64 scratch;   /* user RSP while an entry has no register free */
+    u64 user_root; /* under isolation: CR3 of the current space, */
+    u64 frame;     /* and where the RIP of a frame at the end of this page is */
+    u16 gdtr_padding[3], gdtr_limit; /* limit and base as LGDT reads them */
+    u64 gdtr_base;
+    u64 gdt[8];
+};
+struct hw_area { /* the first of a CPU's pages at TSS_AREA */
+    struct hw_tss tss;
+    u8 padding[24];
+    struct hw_entry entry;
+};
 enum { IST_DB = 1, IST_NMI, IST_DF, IST_MC, IST_COUNT = 4 };
 
 /* paging.c */
 void paging_init(u64 *boot_pages, u64 boot_pages_end); /* final tables, from page frames at *boot_pages upward */
-must_check bool paging_cpu_init(struct cpu *c);        /* TSS page, stacks; sets mach.tss and mach.stack_top */
+must_check bool paging_cpu_init(struct cpu *c);        /* TSS page, stacks; fills mach.area but its tables */
+extern u64 hw_kernel_root;                             /* entry.S: CR3 of the kernel under isolation */
 void paging_identity(bool on); /* low 4 GiB for the start of further CPUs; off: no page below the kernel half */
 u64 paging_root(void);
+struct gate { /* SDM vol 3 6.14.1 */
+    u16 offset_low, selector;
+    u8 ist, attr;
+    u16 offset_mid;
+    u32 offset_high, reserved;
+};
+extern struct gate hw_idt[256];
 
 /* lapic.c, ioapic.c, clock.c */
 void lapic_init(void); /* this CPU's */
@@ -92,3 +118,4 @@ void panic_stop_self(void); /* NMI handler's part: stops if a panic is under way
 _Noreturn void panic_trap(const char *what, const struct uregs *r, u64 fault_addr);
 extern const char image_base[]; /* physical, as linked */
 extern const char image_text[], image_rodata[], image_data[], image_end[], image_ksyms[], image_ksyms_end[];
+extern const char image_entry_end[]; /* text that threads' tables have under isolation: from image_text */

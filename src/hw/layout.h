@@ -1,8 +1,11 @@
 /* The kernel half of every address space, for C and assembly.
  *   0xffff800000000000  direct map of physical memory (mach/mem.h), slots 256..
- *   0xffffff0000000000  slot 510: for each CPU its TSS page and the two pages of the port bitmap (per PD) with a closing page of ones;
+ *   0xffffff0000000000  slot 510: for each CPU its TSS page (with GDT and what entries need first) and the two pages of the port bitmap (per
+ *                       PD) with a closing page of ones;
  *                       2 MiB further the CPUs' stacks with guard pages
- *   0xffffffff80000000  kernel image */
+ *   0xffffffff80000000  kernel image
+ * Under isolation (arch/mitigate.h) the kernel runs on one table without user pages, and threads on their PD's, whose kernel half is the TSS
+ * pages, the exception stacks, the text of entry.S and the IDT. */
 #pragma once
 #define KERNEL_VIRT 0xffffffff80000000
 #define TSS_AREA    0xffffff0000000000 /* + cpu * 16 KiB */
@@ -11,13 +14,22 @@
 #define SLOT_TSS    510
 #define SLOT_IMAGE  511
 
-/* struct mach_cpu (mach/cpu.h) */
-#define MACH_SELF      0
-#define MACH_FRAME_END 8
-#define MACH_STACK     16
-#define MACH_SCRATCH   24
-#define MACH_GDTR      38
-#define MACH_GDT       48
+/* struct hw_entry (hw.h), where the GS base points; ENTRY_TOP: the end of its page, where the frame of a trap stands under isolation */
+#define ENTRY_SELF      0
+#define ENTRY_FRAME_END 8
+#define ENTRY_STACK     16
+#define ENTRY_SCRATCH   24
+#define ENTRY_USER_ROOT 32
+#define ENTRY_FRAME     40
+#define ENTRY_GDTR      54
+#define ENTRY_GDT       64
+#define ENTRY_OFFSET    128
+#define ENTRY_TOP       (4096 - ENTRY_OFFSET)
+
+#define ALT_ISOLATION 1 /* enum mitigation (arch/mitigate.h), for `alt` (alt.h) */
+#define ALT_RETPOLINE 2
+#define ALT_RSB       16
+#define ALT_VERW      64
 
 #define FONT_GLYPHS 95 /* characters 32 to 126, 8 dots wide (tools/font) */
 #define FONT_HEIGHT 16
@@ -36,4 +48,4 @@
 #define REGS_SIZE   0xb0
 #define VEC_SYSCALL 0x100 /* REGS_SYSCALL */
 
-#define IST_CPU_OFFSET 0xff0 /* the CPU pointer stands here in each IST stack's page; the stack begins below */
+#define IST_CPU_OFFSET 0xff0 /* the GS base stands here in each IST stack's page; the stack begins below */

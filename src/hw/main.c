@@ -1,5 +1,6 @@
 /* From the entry assembly to the dispatch loops: what the loader and the firmware say becomes struct boot_info. */
 #include "arch/cmdline.h"
+#include "arch/mitigate.h"
 #include "arch/multiboot.h"
 #include "arch/vcpu.h"
 #include "core/klog.h"
@@ -187,6 +188,17 @@ void hw_ap_main(struct cpu *c) {
     hw_dispatch(c);
 }
 
+static void report_mitigations(void) {
+    static const char *const modes[] = {"auto", "force", "off"};
+    static const char *const names[] = {" isolation", " retpolines", " IBRS", " automatic-IBRS", " RSB",
+                                        " IBPB",      " VERW",       " L1D",  " eager-FPU"};
+    const char *n[ARRAY_SIZE(names)];
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        n[i] = mitigations >> i & 1 ? names[i] : "";
+    klog("mitigations: %s;%s%s%s%s%s%s%s%s%s\n", modes[options.mitigations], n[0], n[1], n[2], n[3], n[4], n[5], n[6],
+         n[7], n[8]);
+}
+
 static void report(void) {
     unsigned up = 0;
     for (unsigned i = 0; i < boot.cpu_count; i++)
@@ -197,6 +209,7 @@ static void report(void) {
          boot.features & HIP_SVM   ? " AMD-V with nested paging"
          : boot.features & HIP_VMX ? " VT-x with nested paging"
                                    : "");
+    report_mitigations();
     if (!f->smep || !f->smap)
         klog_warn("missing: SMEP or SMAP; kernel bugs are easier to exploit\n");
     klog("boot: %u modules%s, %u GSIs, HPET %s, DMA remapping %s\n", loader.module_count,
@@ -212,6 +225,8 @@ static void report(void) {
 static void options_apply(void) {
     cmdline_parse(loader.strings + loader.cmdline, &options);
     klog_level = options.loglevel;
+    mitigations = mitigations_choose(options.mitigations);
+    cpu_control_init(); /* again: they change what is in it */
     console_init(&options);
     if (!options.nofb)
         (void)screen_init(&loader.screen);
@@ -221,6 +236,7 @@ void hw_main(u32 magic, u32 info, u64 moved) {
     const char *why = NULL;
     stack_guard_init();
     hw_image_moved = moved;
+    hw_kernel_root = cr3_read();
     cmdline_parse("", &options);
     console_init(&options); /* for what goes wrong before the loader's words are known */
     cpu_gs_set(&hw_boot_cpu);
@@ -237,7 +253,7 @@ void hw_main(u32 magic, u32 info, u64 moved) {
     if (options.bad)
         klog_warn(
             "cmdline: %u words are not understood, first \"%s\"; there are serial=com1..com4|PORT|pci|none[,BAUD] "
-            "loglevel=0..2 debugcon nofb noiommu nosmp\n",
+            "loglevel=0..2 mitigations=auto|force|off debugcon nofb noiommu nosmp\n",
             options.bad, options.word);
     if (!loaded)
         hw_stop(why);

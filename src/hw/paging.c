@@ -1,6 +1,7 @@
 /* The kernel half of every address space (layout.h) and arch_space_*. W^X: image text is RX, its constants R, all else NX; the direct map
  * is NX, its alias of text and constants read-only. SDM vol 3 4.5 "4-level paging". */
 #include "arch/assert.h"
+#include "arch/mitigate.h"
 #include "hw/hw.h"
 #include "hw/layout.h"
 #include <mach/insn.h>
@@ -14,6 +15,7 @@ enum { P = 1, RW = 2, UC = 0x18 /* PCD PWT: strong uncached by the reset PAT */,
 typedef u64 table[512] __attribute__((aligned(4096)));
 static table pml4, tss_pdpt, tss_pd, tss_pt, stack_pt[2];
 static u8 ones_page[PAGE_SIZE] __attribute__((aligned(4096)));
+static u64 *user_pml4;                  /* its upper half is that of every PD's table */
 static u64 *boot_pages, boot_pages_end; /* page frames for tables, before kmem */
 extern const char boot_pml4[];          /* physical, as linked */
 
@@ -32,6 +34,12 @@ static u64 *next_table(u64 *t, unsigned index) {
     if (!(t[index] & P))
         t[index] = arch_ptr_phys(boot_table()).v | P | RW;
     return arch_phys_ptr(PADDR(t[index] & ADDR));
+}
+
+/* The entry of one page; its tables are made. */
+static u64 *page_entry(u64 *root, u64 va) {
+    u64 *pdpt = next_table(root, va >> 39 & 511), *pd = next_table(pdpt, va >> 30 & 511);
+    return &next_table(pd, va >> 21 & 511)[va >> 12 & 511];
 }
 
 /* Bytes of [base, base + size) that behave as memory. */
@@ -86,13 +94,21 @@ static void direct_map(void) {
 }
 
 static void image_map(void) {
-    u64 *pdpt = next_table(pml4, SLOT_IMAGE);
     for (const char *va = image_text; va < image_end; va += PAGE_SIZE) {
-        u64 *pd = next_table(pdpt, (u64)va >> 30 & 511);
-        u64 *pt = next_table(pd, (u64)va >> 21 & 511);
         u64 rights = va < image_rodata ? 0 : va < image_data ? NX : NX | RW;
-        pt[(u64)va >> 12 & 511] = image_phys(va) | P | G | rights;
+        *page_entry(pml4, (u64)va) = image_phys(va) | P | G | rights;
     }
+}
+
+/* The kernel half of threads under isolation (layout.h). Nothing is global then: what the kernel has used must not stay in the TLB. */
+static void isolated_map(void) {
+    user_pml4 = boot_table();
+    for (unsigned i = 0; i < 2; i++)
+        page_entry(user_pml4, STACK_AREA + i * SIZE_2M); /* paging_cpu_init fills them */
+    next_table(next_table(user_pml4, SLOT_TSS), 0)[0] = image_phys(tss_pt) | P | RW;
+    for (const char *va = image_text; va < image_entry_end; va += PAGE_SIZE)
+        *page_entry(user_pml4, (u64)va) = image_phys(va) | P;
+    *page_entry(user_pml4, (u64)hw_idt) = image_phys(hw_idt) | P | NX;
 }
 
 void paging_init(u64 *pages, u64 pages_end) {
@@ -106,6 +122,11 @@ void paging_init(u64 *pages, u64 pages_end) {
     tss_pd[0] = image_phys(tss_pt) | P | RW;
     for (unsigned i = 0; i < 2; i++)
         tss_pd[1 + i] = image_phys(stack_pt[i]) | P | RW;
+    user_pml4 = pml4;
+    if (mitigations & MIT_ISOLATION)
+        isolated_map();
+    hw_kernel_root = paging_root();
+    alternatives_apply();
     paging_identity(true); /* other CPUs start in it */
     cr3_write(paging_root());
 }
@@ -130,10 +151,13 @@ bool paging_cpu_init(struct cpu *c) {
     for (unsigned i = 0; i < 4; i++) {
         s[1 + i] = (arch_ptr_phys(stack).v + i * PAGE_SIZE) | P | RW | NX;
         s[6 + 2 * i] = (arch_ptr_phys(ist).v + i * PAGE_SIZE) | P | RW | NX;
-        *(struct cpu **)((char *)ist + i * PAGE_SIZE + IST_CPU_OFFSET) = c;
+        if (mitigations & MIT_ISOLATION)
+            *page_entry(user_pml4, STACK_AREA + (c->id * 16 + 6 + 2 * i) * PAGE_SIZE) = s[6 + 2 * i];
+        *(u64 *)((char *)ist + i * PAGE_SIZE + IST_CPU_OFFSET) = TSS_AREA + c->id * 4 * PAGE_SIZE + ENTRY_OFFSET;
     }
-    c->mach.tss = tss;
-    c->mach.stack_top = STACK_AREA + c->id * 16 * PAGE_SIZE + 5 * PAGE_SIZE;
+    c->mach.area = tss;
+    c->mach.area->entry.self = c;
+    c->mach.area->entry.stack_top = STACK_AREA + c->id * 16 * PAGE_SIZE + 5 * PAGE_SIZE;
     return true;
 }
 
@@ -145,7 +169,7 @@ enum abi_status arch_space_init(struct pd *pd) {
     u64 *root = pd->host.root.v ? arch_phys_ptr(pd->host.root) : kmem_pages_alloc(&pd->account, 0);
     if (!root)
         return NOVA_BAD_MEM;
-    memcpy(root + 256, pml4 + 256, 256 * sizeof(u64));
+    memcpy(root + 256, user_pml4 + 256, 256 * sizeof(u64));
     pd->host.root = arch_ptr_phys(root);
     return NOVA_SUCCESS;
 }
@@ -170,7 +194,7 @@ static bool pio_make(struct pd *pd) {
         return false;
     memset(a->bitmap, 0xff, sizeof(a->bitmap));
     a->pdpt[0] = arch_ptr_phys(a->pd).v | P | RW;
-    memcpy(a->pd, tss_pd, sizeof(tss_pd));
+    memcpy(a->pd, next_table(next_table(user_pml4, SLOT_TSS), 0), sizeof(a->pd));
     a->pd[0] = arch_ptr_phys(a->pt).v | P | RW;
     memcpy(a->pt, tss_pt, sizeof(tss_pt));
     for (unsigned i = 0; i < ABI_MAX_CPUS; i++)
@@ -209,14 +233,22 @@ enum abi_status arch_space_ports(struct pd *pd, unsigned first, unsigned count, 
     return NOVA_SUCCESS;
 }
 
-void arch_space_load(struct pd *pd) {
-    struct cpu *c = arch_cpu_self();
-    if (c->space == pd)
-        return;
+static __attribute__((noinline)) void space_switch(struct cpu *c, struct pd *pd) {
     atomic_store_rel(&c->space_next, pd); /* before CR3, and the old one until after it: shoot.c */
     c->mach.pio_seen = atomic_load_acq(&pd->pio_bitmap);
-    cr3_write(pd->host.root.v);
+    if (mitigations & MIT_ISOLATION) /* loaded on the way to user mode; what was there before went at the entry */
+        c->mach.area->entry.user_root = pd->host.root.v;
+    else
+        cr3_write(pd->host.root.v);
     atomic_store_rel(&c->space, pd);
 }
+
+void arch_space_load(struct pd *pd) {
+    struct cpu *c = arch_cpu_self();
+    if (unlikely(c->space != pd))
+        space_switch(c, pd);
+}
+
+u64 arch_space_root(const struct pd *pd) { return mitigations & MIT_ISOLATION ? paging_root() : pd->host.root.v; }
 
 void arch_tlb_flush(void) { cr3_write(cr3_read()); }

@@ -64,7 +64,7 @@ static void cpu_start(struct cpu *c, u8 *page, u64 phys) {
         klog_warn("cpu %u: no memory for its stacks; not started\n", c->id);
         return;
     }
-    word_at(page, ap_stack, c->mach.stack_top);
+    word_at(page, ap_stack, c->mach.area->entry.stack_top);
     word_at(page, ap_cpu, (u64)c);
     atomic_fence();
     u32 id = c->mach.apic_id;

@@ -1,21 +1,26 @@
 /* From the entry stubs to core and back to what runs next. */
 #include "arch/assert.h"
+#include "arch/mitigate.h"
 #include "arch/vcpu.h"
 #include "core/klog.h"
 #include "hw/hw.h"
 #include "hw/layout.h"
 #include <mach/insn.h>
 
-static_assert(offsetof(struct mach_cpu, self) == MACH_SELF && offsetof(struct mach_cpu, frame_end) == MACH_FRAME_END &&
-                  offsetof(struct mach_cpu, stack_top) == MACH_STACK &&
-                  offsetof(struct mach_cpu, scratch) == MACH_SCRATCH &&
-                  offsetof(struct mach_cpu, gdtr_limit) == MACH_GDTR && offsetof(struct mach_cpu, gdt) == MACH_GDT,
+#define AT(member, offset) (offsetof(struct hw_entry, member) == (offset))
+static_assert(AT(self, ENTRY_SELF) && AT(frame_end, ENTRY_FRAME_END) && AT(stack_top, ENTRY_STACK) &&
+                  AT(scratch, ENTRY_SCRATCH) && AT(user_root, ENTRY_USER_ROOT) && AT(frame, ENTRY_FRAME) &&
+                  AT(gdtr_limit, ENTRY_GDTR) && AT(gdt, ENTRY_GDT) && offsetof(struct hw_area, entry) == ENTRY_OFFSET,
               "entry assembly");
 static_assert(offsetof(struct uregs, vec) == REGS_VEC && offsetof(struct uregs, cs) == REGS_CS &&
                   sizeof(struct uregs) == REGS_SIZE && REGS_SYSCALL == VEC_SYSCALL && USER_CS == SEL_UCODE &&
                   USER_SS == SEL_UDATA,
               "entry assembly");
 static_assert(offsetof(struct ec, regs) % 16 == 0, "the hardware aligns the frame it pushes");
+
+static_assert(ALT_ISOLATION == MIT_ISOLATION && ALT_RETPOLINE == MIT_RETPOLINE && ALT_RSB == MIT_RSB &&
+                  ALT_VERW == MIT_VERW,
+              "alternatives");
 
 enum { V_DB = 1, V_NMI = 2, V_DF = 8, V_GP = 13, V_PF = 14, V_MC = 18 };
 
@@ -44,8 +49,12 @@ static struct uregs *leave(struct cpu *c, struct ec *ec) {
     }
     assert(ec == c->ec);
     u64 end = (u64)(&ec->regs + 1);
-    if (c->mach.frame_end != end)
-        c->mach.frame_end = c->mach.tss->rsp[0] = end;
+    struct hw_area *a = c->mach.area;
+    if (a->entry.frame_end != end) {
+        a->entry.frame_end = end;
+        if (!(mitigations & MIT_ISOLATION))
+            a->tss.rsp[0] = end;
+    }
     return &ec->regs;
 }
 

@@ -1,5 +1,5 @@
 /* The VT-x world switch, arch/insn.h: vmx_world_switch(rdi struct uregs *, esi launched). */
-#include "hw/layout.h"
+#include "hw/alt.h"
 #define HOST_RSP 0x6c14
     .text
     .globl vmx_world_switch, vmx_exit
@@ -14,7 +14,7 @@ vmx_world_switch:
     pushq %rdi
     movl $HOST_RSP, %eax
     vmwrite %rsp, %rax
-    testl %esi, %esi
+    btl $0, %esi
     movq 0x00(%rdi), %r15
     movq 0x08(%rdi), %r14
     movq 0x10(%rdi), %r13
@@ -30,7 +30,8 @@ vmx_world_switch:
     movq 0x68(%rdi), %rcx
     movq 0x70(%rdi), %rax
     movq 0x40(%rdi), %rdi
-    jnz 1f
+    buffers_clear
+    jc 1f
     vmlaunch
     jmp 2f
 1:  vmresume
@@ -56,9 +57,12 @@ vmx_exit: /* HOST_RIP; RSP as at the VMWRITE */
     movq %rdx, 0x60(%rdi)
     movq %rcx, 0x68(%rdi)
     movq %rax, 0x70(%rdi)
+    alt ALT_RSB
+    call rsb_fill /* before the first return that a guest could have trained */
+    alt_end
     /* An exit leaves limits of 0xffff for the GDT and 0x67 for the TSS, which hides the port bitmap (SDM vol 3 27.5.2). */
-    lgdt %gs:MACH_GDTR
-    movb $0x89, %gs:(MACH_GDT + SEL_TSS + 5) /* available: LTR wants it so */
+    lgdt %gs:ENTRY_GDTR
+    movb $0x89, %gs:(ENTRY_GDT + SEL_TSS + 5) /* available: LTR wants it so */
     movl $SEL_TSS, %eax
     ltr %ax
     xorl %eax, %eax

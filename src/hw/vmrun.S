@@ -1,6 +1,7 @@
 /* The AMD-V world switch, arch/insn.h: svm_world_switch(rdi guest VMCB, rsi host VMCB, rdx struct uregs *).
  * The GIF is 0, so nothing is delivered while GS belongs to the guest; RFLAGS.IF must be 1 at VMRUN, or physical interrupts
  * stay masked while the guest runs (APM vol 2 15.21.1 "V_INTR_MASKING"). */
+#include "hw/alt.h"
     .text
     .globl svm_world_switch
     .type svm_world_switch, @function
@@ -29,6 +30,7 @@ svm_world_switch:
     movq 0x58(%rdx), %rbx
     movq 0x68(%rdx), %rcx
     movq 0x60(%rdx), %rdx
+    buffers_clear
     sti
     vmrun %rax
     cli
@@ -50,6 +52,9 @@ svm_world_switch:
     movq %rbx, 0x58(%rax)
     movq %rdx, 0x60(%rax)
     movq %rcx, 0x68(%rax)
+    alt ALT_RSB
+    call rsb_fill /* before the first return that a guest could have trained */
+    alt_end
     popq %r15
     popq %r14
     popq %r13

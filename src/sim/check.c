@@ -87,7 +87,8 @@ static bool look(const struct cpu *self, bool calls) {
 bool sim_check_now(const struct cpu *self) { return look(self, false); }
 void sim_check(void) { look(sim_running ? arch_cpu_self() : NULL, false); }
 
-void sim_check_exit(const struct cpu *self) {
+void sim_check_exit(struct cpu *self) {
+    sim_speculate(self);
     static unsigned exits;
     static bool due; /* at the next exit that finds the other CPUs outside */
     bool calls = sim_opt.check_every == SIM_CHECK_CALLS;

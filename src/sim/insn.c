@@ -1,6 +1,7 @@
 /* Single instructions of a fictitious AMD or Intel processor: CPUID, MSRs, control and debug registers. */
 #include "arch/insn.h"
 #include "arch/assert.h"
+#include "arch/mitigate.h"
 #include "sim/internal.h"
 #include "sim/vmcs.h"
 
@@ -106,6 +107,9 @@ static u64 *sim_msr(u32 msr) {
     case 0x179:      /* MCG_CAP: no banks */
     case 0x17a:      /* MCG_STATUS */
     case 0xda0:
+    case 0x48:  /* SPEC_CTRL */
+    case 0x49:  /* PRED_CMD */
+    case 0x10b: /* FLUSH_CMD */
         zero = 0;
         return &zero;
     default:
@@ -114,10 +118,28 @@ static u64 *sim_msr(u32 msr) {
 }
 u64 rdmsr(u32 msr) { return *sim_msr(msr); }
 void wrmsr(u32 msr, u64 v) { /* serializing, those that there are: SDM vol 3 9.3, APM vol 2 7.6.4 */
+    struct mach_cpu *m = &arch_cpu_self()->mach;
     sim_stores_done();
     *sim_msr(msr) = v;
+    if (msr == 0x49 && v == 1)
+        m->branches = NULL;
+    m->l1d_clean = msr == 0x10b && v == 1;
 }
 u64 rdtsc(void) { return sim_now; }
+void rsb_fill(void) { arch_cpu_self()->mach.returns = NULL; }
+
+void sim_speculate(struct cpu *c) {
+    struct mach_cpu *m = &c->mach;
+    if (!mitigations)
+        return;
+    struct pd *pd = c->ec->pd;
+    assert(!(mitigations & MIT_IBPB) || !m->branches || m->branches == pd);
+    assert(!(mitigations & MIT_RSB) || !m->returns || m->returns == pd);
+    assert(!(mitigations & MIT_L1D) || c->ec->kind != EC_VCPU || m->l1d_clean);
+    assert(!(mitigations & MIT_EAGER_FPU) || (!m->fpu_disabled && c->fpu_owner == c->ec));
+    m->branches = m->returns = pd;
+    m->l1d_clean = false;
+}
 
 u64 xgetbv(u32 reg) {
     assert(reg == 0);

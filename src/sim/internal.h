@@ -117,7 +117,9 @@ void sim_space_check(const struct pd *pd);
 /* check.c: all invariants; false if another CPU than self is inside the kernel. */
 bool sim_check_now(const struct cpu *self);
 /* The kernel is about to go back to user or guest mode on `self`: looks if it is time to. */
-void sim_check_exit(const struct cpu *self);
+void sim_check_exit(struct cpu *self);
+/* A thread or guest is entered: asserts that what was asked for against speculation (sim_options.mitigations) has been done. */
+void sim_speculate(struct cpu *c);
 /* A lock was taken: what it protects may change. */
 void sim_check_touched(const struct spinlock *l);
 /* lockstep.c: a program is about to write here. */

@@ -192,6 +192,8 @@ static void speculate(struct mach_cpu *m, const struct pd *pd) {
         *entry_of(m, m->guess - 1) = fresh;
 }
 
+u64 arch_space_root(const struct pd *pd) { return pd->host.root.v; }
+
 void arch_space_load(struct pd *pd) {
     struct cpu *c = arch_cpu_self();
     if (c->space == pd)

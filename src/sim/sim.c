@@ -3,6 +3,7 @@
 #include "sim/sim.h"
 #include "arch/acpi.h"
 #include "arch/assert.h"
+#include "arch/mitigate.h"
 #include "arch/mem.h"
 #include "arch/vcpu.h"
 #include "core/kmem.h"
@@ -171,6 +172,7 @@ static void power_on(const struct sim_options *o) {
     sim_opt.check_every = o->check_every ? o->check_every : SIM_CHECK_DEFAULT;
     sim_opt.vendor = sim_vendor_of(o, o->seed);
     assert(sim_opt.cpus <= ABI_MAX_CPUS && sim_opt.ram <= SIM_ARENA_SIZE && sim_opt.root);
+    mitigations = o->mitigations;
     sim_trace_begin();
     for (unsigned i = 0; i < sim_opt.cpus; i++) {
         struct cpu *c = &sim_cpus[i];

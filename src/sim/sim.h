@@ -45,6 +45,7 @@ struct sim_options {
     u64 steps;            /* budget of scheduling points; 0: 50 million */
     bool no_svm;          /* CPUs without virtualization */
     enum sim_vendor vendor;
+    u32 mitigations;    /* enum mitigation: the kernel does them, and the CPUs notice what is forgotten (insn.c) */
     bool no_iommu;      /* machine without VT-d */
     bool iommu_39;      /* VT-d with 39-bit addresses: three levels, and without large pages */
     bool no_flush;      /* mutant: TLB flushes do nothing, to prove that the model notices */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "arch/cmdline.h"
+#include "arch/mitigate.h"
 #include "core/klog.h"
 
 static struct cmdline parsed(const char *text) {
@@ -56,6 +57,20 @@ static void levels(void **s) {
     for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         struct cmdline c = parsed(wrong[i]);
         assert_true(is_default(&c));
+        assert_int_equal(c.bad, 1);
+    }
+}
+
+static void mitigate_modes(void **s) {
+    (void)s;
+    assert_int_equal(parsed("").mitigations, MITIGATE_AUTO);
+    assert_int_equal(parsed("mitigations=force").mitigations, MITIGATE_FORCE);
+    assert_int_equal(parsed("mitigations=off nosmp").mitigations, MITIGATE_OFF);
+    assert_int_equal(parsed("mitigations=off mitigations=auto").mitigations, MITIGATE_AUTO);
+    static const char *const wrong[] = {"mitigations=", "mitigations", "mitigations=offx", "mitigations=Force"};
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct cmdline c = parsed(wrong[i]);
+        assert_int_equal(c.mitigations, MITIGATE_AUTO);
         assert_int_equal(c.bad, 1);
     }
 }
@@ -129,11 +144,9 @@ static void any_text(void **s) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults),
-                                       cmocka_unit_test(flags),
-                                       cmocka_unit_test(levels),
-                                       cmocka_unit_test(serial),
-                                       cmocka_unit_test(long_words_are_shortened),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(flags),
+                                       cmocka_unit_test(levels),   cmocka_unit_test(mitigate_modes),
+                                       cmocka_unit_test(serial),   cmocka_unit_test(long_words_are_shortened),
                                        cmocka_unit_test(any_text)};
     return cmocka_run_group_tests_name("cmdline", tests, NULL, NULL);
 }

@@ -42,6 +42,7 @@ static inline void outl(u16 port, u32 v) { __asm__ volatile("outl %0, %1" ::"a"(
 INSN_MMIO(u32, 32)
 INSN_MMIO(u64, 64)
 #undef INSN_MMIO
+void rsb_fill(void); /* retpoline.S */
 static inline u64 xgetbv(u32 reg) {
     u32 lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(reg));

@@ -5,6 +5,7 @@
 #define SIM_TLB_SIZE 64 /* entries of the host TLB and of the guest TLB, direct mapped */
 
 struct cpu;
+struct pd;
 struct spinlock;
 struct sim_fiber;
 
@@ -45,8 +46,10 @@ struct mach_cpu {
     u64 efer, vm_hsave, tsc_aux, xcr0;
     bool gif;
     u64 cr4, feature_control;
-    u64 vmxon, vmcs;    /* physical addresses; vmcs ~0: none is current */
-    u64 syscall_msr[4]; /* STAR LSTAR CSTAR FMASK */
+    u64 vmxon, vmcs;               /* physical addresses; vmcs ~0: none is current */
+    struct pd *branches, *returns; /* who has trained the predictors since they were last cleared; NULL: nobody */
+    bool l1d_clean;                /* nothing has been written to MSRs since the L1 data cache was flushed */
+    u64 syscall_msr[4];            /* STAR LSTAR CSTAR FMASK */
     /* trap of the user fiber that just switched to the kernel fiber */
     int trap;
 };

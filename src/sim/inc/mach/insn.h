@@ -9,6 +9,7 @@ struct cpuid_regs cpuid(u32 leaf, u32 sub);
 u64 rdmsr(u32 msr); /* an MSR that the model does not have is a bug of the caller */
 void wrmsr(u32 msr, u64 v);
 u64 rdtsc(void);
+void rsb_fill(void);     /* nothing to see: there is no prediction */
 u32 mmio_read32(u64 pa); /* the model's IOMMU (vtd.c); other addresses are a bug of the caller */
 u64 mmio_read64(u64 pa);
 void mmio_write32(u64 pa, u64 v);
