@@ -26,12 +26,12 @@ sound: driver=dummy
 """
 
 
-def image(path, boot_dir, modules, files, first=""):
-    """A GRUB image of novella.elf and modules: (name in files or boot_dir, command line). `first`: a command before them."""
+def image(path, boot_dir, modules, files, first="", options=""):
+    """A GRUB image of novella.elf and modules: (name in files or boot_dir, command line). `first`: a command before them; options: the kernel's."""
     tree = os.path.join(os.path.dirname(path), "tree")
     os.makedirs(os.path.join(tree, "boot/grub"))
     shutil.copy(os.path.join(boot_dir, "novella.elf"), tree)
-    lines = [first, " multiboot2 /novella.elf", " set gfxpayload=text"]  # docs/boot.md
+    lines = [first, " multiboot2 /novella.elf " + options, " set gfxpayload=text"]  # docs/boot.md
     for name, line in modules:
         os.makedirs(os.path.dirname(os.path.join(tree, name)), exist_ok=True)
         if name in files:
@@ -51,14 +51,14 @@ def image(path, boot_dir, modules, files, first=""):
 class Bochs(Machine):
     """with Bochs(...) as m: as with Machine. Neither ACPI nor a reset ends it: the test does."""
 
-    def __init__(self, test, name, model, cpus, modules, files=None):
+    def __init__(self, test, name, model, cpus, modules, files=None, options=""):
         missing = [p for p, path in PACKAGES.items() if not os.path.exists(path)]
         if missing:
             raise Failure("not installed: apt-get install " + " ".join(missing))
         self.dir = os.path.join(test.dir, name)
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir)
-        image(os.path.join(self.dir, "image.iso"), os.path.join(test.build, "boot"), modules, files or {})
+        image(os.path.join(self.dir, "image.iso"), os.path.join(test.build, "boot"), modules, files or {}, options=options)
         self.buffer, self.log, self.proc = b"", open(os.path.join(self.dir, "serial.log"), "wb"), None
         self.listener = socket.create_server(("localhost", 0))
         port = self.listener.getsockname()[1]

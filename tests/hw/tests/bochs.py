@@ -13,8 +13,8 @@ RUNS = [("vtx4", "corei7_skylake_x", 4, 185, "vcpu: VT-x", ""), ("vtx1", "corei7
 IMPOSSIBLE = {"assign_gsi_success_msi"}
 
 
-def one(test, name, model, cpus, least, says, options):
-    with Bochs(test, name, model, cpus, [("abi.elf", "abi.elf rounds=50 " + options)]) as m:
+def one(test, name, model, cpus, least, says, options, kernel=""):
+    with Bochs(test, name, model, cpus, [("abi.elf", "abi.elf rounds=50 " + options)], options=kernel) as m:
         found = m.expect(r"abi: (\d+) passed, (\d+) failed", 200)
         with open(os.path.join(m.dir, "serial.log"), errors="replace") as f:
             text = f.read()
