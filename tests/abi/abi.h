@@ -151,5 +151,8 @@ u64 abi_exit_ip(void);
 extern unsigned abi_events_seen;
 extern bool abi_expect_events;
 
-/* Pseudo-random numbers, seeded by the machine. */
+/* "# WHAT N": a figure for whoever reads the output. */
+void abi_note(const char *what, u64 n);
+/* Pseudo-random numbers, from the machine's seed on. */
+extern u64 abi_seed;
 u32 abi_random(u32 n);

@@ -109,6 +109,9 @@ static void entry_any_state(void) {
     CHECK(events >= wanted + 20);
     CHECK_EQ(others, 0);
     CHECK(cpuids);
+    abi_note("entry_any_state: states", events);
+    abi_note("entry_any_state: refused", invalid);
+    abi_note("entry_any_state: seed", abi_seed);
     CHECK(wanted < 1000 || (invalid > wanted / 20 && invalid < wanted / 20 * 19));
 }
 

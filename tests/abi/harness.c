@@ -19,6 +19,7 @@ static struct thread *slots[MACHINE_STACKS];
 static unsigned next_slot;
 static sel_t next_sel = SCRATCH;
 static u64 next_utcb = VA_UTCB;
+u64 abi_seed;
 static u64 random_state;
 
 /* --- numbers --- */
@@ -244,7 +245,7 @@ static void harness_setup(void) {
     local_make(&grabber, 0, SEL_GRAB + 1, GRAB_UTCB, 0);
     portal_make(SEL_GRAB, &grabber, 0, IP(grab_portal), 0);
     machine_init();
-    random_state = machine_seed();
+    random_state = abi_seed = machine_seed();
     u64 ram = abi_ram_page = ram_find();
     CHECK(ram != 0);
     CHECK_EQ(grab(crd_mem(ram, RAM_ORDER, PERM_MEM_ALL), VA_RAM >> 12, ITEM_H,
@@ -380,6 +381,16 @@ static const struct abi_case *const groups[] = {boot_cases,  call_cases,  create
                                                 ctrl_cases,  sm_cases,    assign_cases, extension_cases, event_cases,
                                                 help_cases,  life_cases,  vcpu_cases,   state_cases,     window_cases,
                                                 check_cases, sched_cases, cycle_cases,  entry_cases};
+
+void abi_note(const char *what, u64 n) {
+    struct line l = {.n = 0};
+    put(&l, "# ");
+    put(&l, what);
+    put(&l, " ");
+    put_number(&l, n, 10);
+    put(&l, "\n");
+    machine_out(l.text);
+}
 
 static void skip(const struct abi_case *c, const char *why) {
     struct line l = {.n = 0};

@@ -192,6 +192,7 @@ ENTRY(calls_next) {
     (void)nova_call(pt_next);
 }
 static void middle_dies_donated(void) {
+    static struct thread witness;
     done = sm_new(0), gate = sm_new(0), over = sm_new(0), count = 0;
     thread_local(&other, SEL_PD, 0);
     pt_next = portal_new(&other, 0, IP(goes_on));
@@ -201,6 +202,9 @@ static void middle_dies_donated(void) {
     wait_for(done); /* it is in the second server */
     CHECK_EQ(nova_revoke(crd_obj(pt, 0, 0x1f), true), NOVA_SUCCESS);
     CHECK_EQ(nova_revoke(crd_obj(server.ec, 0, 0x1f), true), NOVA_SUCCESS);
+    thread_local(&witness, SEL_PD, 0); /* dies after it: when its page is gone, the server's grace periods are over */
+    CHECK_EQ(nova_revoke(crd_obj(witness.ec, 0, 0x1f), true), NOVA_SUCCESS);
+    wait_unmapped(witness.utcb);
     pause_us(2000);
     wake_up(gate);
     wait_for(over);
