@@ -86,12 +86,47 @@ static void acpi_table_check_bounds(void **state) {
     assert_int_equal(acpi_table_check(t, 60, "FACP"), 0);
 }
 
+/* ACPI 6.4, 5.2.12.5: interrupt source overrides, among other entries. */
+static void acpi_isa_overrides(void **state) {
+    static const uint8_t entries[] = {0, 8,  0, 0,  1,    0, 0, 0,                     /* a CPU */
+                                      2, 10, 0, 0,  2,    0, 0, 0, 0,   0,             /* 0 -> 2, as the bus */
+                                      2, 10, 0, 9,  9,    0, 0, 0, 0xd, 0,             /* 9: level, high */
+                                      2, 10, 0, 4,  0x14, 1, 0, 0, 0xf, 0,             /* 4 -> 276, level, low */
+                                      2, 10, 0, 5,  5,    0, 0, 0, 0x5, 0,             /* 5: edge, high */
+                                      2, 10, 0, 7,  7,    0, 0, 0, 0x7, 0,             /* 7: edge, low */
+                                      2, 10, 1, 6,  3,    0, 0, 0, 0xf, 0,             /* another bus */
+                                      2, 10, 0, 16, 3,    0, 0, 0, 0xf, 0,             /* no such interrupt */
+                                      2, 9,  0, 8,  3,    0, 0, 0, 0xf, 2, 10, 0, 11}; /* too short; cut off */
+    struct acpi_isa isa[16];
+    uint8_t *madt = calloc(1, 44 + sizeof entries);
+
+    (void)state;
+    acpi_isa_read(isa, NULL, 0);
+    for (uint32_t i = 0; i < 16; i++)
+        assert_true(isa[i].gsi == i && !isa[i].level && !isa[i].low);
+    memcpy(madt + 44, entries, sizeof entries);
+    acpi_isa_read(isa, madt, 44 + sizeof entries);
+    for (uint32_t i = 0; i < 16; i++) {
+        assert_int_equal(isa[i].gsi, i == 0 ? 2 : i == 4 ? 276 : i);
+        assert_int_equal(isa[i].level, i == 9 || i == 4);
+        assert_int_equal(isa[i].low, i == 4 || i == 7);
+    }
+    for (uint32_t len = 0; len < 44 + sizeof entries; len++) { /* the sanitizer watches the end */
+        uint8_t *cut = malloc(len ? len : 1);
+
+        memcpy(cut, madt, len);
+        acpi_isa_read(isa, cut, len);
+        assert_int_equal(isa[0].gsi, len >= 44 + 18 ? 2 : 0);
+        free(cut);
+    }
+    free(madt);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(acpi_s5_find_forms),
-        cmocka_unit_test(acpi_s5_find_truncated),
-        cmocka_unit_test(acpi_rsdp_find_checks_sum),
-        cmocka_unit_test(acpi_table_check_bounds),
+        cmocka_unit_test(acpi_s5_find_forms),        cmocka_unit_test(acpi_s5_find_truncated),
+        cmocka_unit_test(acpi_rsdp_find_checks_sum), cmocka_unit_test(acpi_table_check_bounds),
+        cmocka_unit_test(acpi_isa_overrides),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

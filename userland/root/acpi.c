@@ -67,6 +67,20 @@ void acpi_fadt_read(struct acpi_power *power, const uint8_t *fadt, uint32_t len)
         power->dsdt_xaddr = read64(fadt + 140);
 }
 
+void acpi_isa_read(struct acpi_isa isa[16], const uint8_t *madt, uint32_t len) {
+    for (uint32_t irq = 0; irq < 16; irq++)
+        isa[irq] = (struct acpi_isa){.gsi = irq};
+    if (!madt)
+        return;
+    /* Type 2: bus 2, interrupt 3, GSI 4, flags 8: polarity bits 0-1, trigger bits 2-3; 0 as the bus has it, 3 low, 3 level */
+    for (uint32_t at = 44; at + 2 <= len && madt[at + 1] >= 2 && madt[at + 1] <= len - at; at += madt[at + 1]) {
+        const uint8_t *e = madt + at;
+
+        if (e[0] == 2 && e[1] >= 10 && e[2] == 0 && e[3] < 16)
+            isa[e[3]] = (struct acpi_isa){.gsi = read32(e + 4), .level = (e[8] >> 2 & 3) == 3, .low = (e[8] & 3) == 3};
+    }
+}
+
 /* An integer constant of AML (ACPI 6.4, 20.2.3): returns the bytes it takes, 0 if it is none. */
 static uint32_t acpi_aml_integer(const uint8_t *p, uint32_t len, uint32_t *value) {
     if (len < 1)

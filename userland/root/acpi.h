@@ -1,4 +1,4 @@
-/* The little of ACPI that root needs to power off and reset: pure functions over bytes of the firmware, every bound checked. */
+/* The little of ACPI that root needs to power off, reset and find interrupts: pure functions over bytes of the firmware, every bound checked. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,6 +33,15 @@ struct acpi_power {
 
 /* ACPI 6.4, 5.2.9: from a checked FADT. */
 void acpi_fadt_read(struct acpi_power *power, const uint8_t *fadt, uint32_t len);
+
+/* Where the 16 interrupts of the ISA bus arrive, and how. */
+struct acpi_isa {
+    uint32_t gsi;
+    bool level, low;
+};
+
+/* ACPI 6.4, 5.2.12.5: the bus's own order (same number, edge, high), changed by the overrides of a checked MADT; null: none there. */
+void acpi_isa_read(struct acpi_isa isa[16], const uint8_t *madt, uint32_t len);
 
 /* Looks for Name(\_S5, Package(..) {SLP_TYPa, SLP_TYPb, ..}) in a checked DSDT; false if it is not there or not constant. */
 bool acpi_s5_find(struct acpi_power *power, const uint8_t *dsdt, uint32_t len);

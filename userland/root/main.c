@@ -87,7 +87,8 @@ static void root_servers(void) {
         panic("no kernel memory for the startup portal");
 }
 
-/* Idle SCs (for `top`) and ISA interrupts: kernel-held selectors 0..63 and 64 + GSI (docs/abi.md section 8). */
+/* Idle SCs (for `top`) and ISA interrupts where the MADT says that they arrive: kernel-held selectors 0..63 and 64 + GSI
+ * (docs/abi.md section 8). */
 static void root_kernel_objects(void) {
     for (uint32_t i = 0; i < root.cpu_count; i++) {
         sel_t sel = sel_alloc(0);
@@ -95,10 +96,11 @@ static void root_kernel_objects(void) {
         if (sel && grab_object(root.cpu[i], sel, PERM_SC_ALL))
             root.idle_sc[root.cpu[i]] = sel;
     }
-    for (uint32_t irq = 0; irq < 16 && irq < root.hip->gsi_count; irq++) {
-        sel_t sel = sel_alloc(0);
+    for (uint32_t irq = 0; irq < 16; irq++) {
+        const struct acpi_isa *isa = &root.isa[irq];
+        sel_t sel = isa->gsi < root.hip->gsi_count ? sel_alloc(0) : 0;
 
-        if (sel && grab_object(ABI_MAX_CPUS + irq, sel, PERM_SM_ALL))
+        if (sel && grab_object(ABI_MAX_CPUS + isa->gsi, sel, PERM_SM_ALL))
             root.isa_irq[irq] = sel;
     }
 }

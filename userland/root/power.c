@@ -1,6 +1,5 @@
 #include "root.h"
 
-#include "acpi.h"
 #include "clock.h"
 
 #include <string.h>
@@ -28,7 +27,9 @@ static uint64_t power_rsdp_in(uint64_t pa, uint64_t len) {
     return at < 0 ? 0 : pa + (uint64_t)at;
 }
 
-/* ACPI 6.4, 5.2.5.1: first KiB of the EBDA or the BIOS area. */
+#define RSDP_AREA_MAX 0x400000u
+
+/* ACPI 6.4, 5.2.5.1: first KiB of the EBDA or the BIOS area; 5.2.5.2, UEFI: somewhere, so we look through the memory that is ACPI's. */
 static uint64_t power_rsdp(void) {
     uint64_t rsdp = 0;
 
@@ -39,17 +40,39 @@ static uint64_t power_rsdp(void) {
         if (segment >= 0x8000 && segment < 0xa000)
             rsdp = power_rsdp_in((uint64_t)segment << 4, 1024);
     }
-    return rsdp ? rsdp : power_rsdp_in(0xe0000, 0x20000);
+    if (!rsdp)
+        rsdp = power_rsdp_in(0xe0000, 0x20000);
+    for (uint32_t i = 0; !rsdp && i < (uint32_t)(root.hip->length - root.hip->mem_offs) / root.hip->mem_size; i++) {
+        const struct abi_hip_mem_desc *d = &root.hip->mem[i];
+
+        if ((d->type == HIP_MEM_ACPI || d->type == HIP_MEM_NVS) && d->size <= RSDP_AREA_MAX)
+            rsdp = power_rsdp_in(d->addr, d->size);
+    }
+    return rsdp;
+}
+
+static const uint8_t *power_find(const char *signature, const uint8_t *table, uint32_t len, bool xsdt,
+                                 uint32_t *found_len) {
+    const uint8_t *found = NULL;
+
+    for (uint32_t i = 0; i < len / 4 && !found; i++) {
+        uint64_t entry = acpi_root_entry(table, xsdt, i);
+
+        if (entry)
+            found = power_table(entry, signature, found_len);
+    }
+    return found;
 }
 
 void power_init(void) {
     uint64_t rsdp = power_rsdp();
-    const uint8_t *table, *fadt = NULL;
-    uint32_t len, fadt_len = 0;
+    const uint8_t *table, *fadt, *madt;
+    uint32_t len, found_len = 0;
     bool xsdt;
 
+    acpi_isa_read(root.isa, NULL, 0);
     if (!rsdp) {
-        root_log("no ACPI RSDP in the BIOS area: the machine cannot be powered off by software");
+        root_log("no ACPI RSDP: the machine cannot be powered off by software, ISA interrupts are taken as they are");
         return;
     }
     table = power_table(acpi_rsdp_root(phys_ptr(rsdp), 36, &xsdt), NULL, &len);
@@ -57,17 +80,14 @@ void power_init(void) {
         root_log("ACPI root table damaged: the machine cannot be powered off by software");
         return;
     }
-    for (uint32_t i = 0; i < len / 4 && !fadt; i++) {
-        uint64_t entry = acpi_root_entry(table, xsdt, i);
-
-        if (entry)
-            fadt = power_table(entry, "FACP", &fadt_len);
-    }
+    madt = power_find("APIC", table, len, xsdt, &found_len);
+    acpi_isa_read(root.isa, madt, found_len);
+    fadt = power_find("FACP", table, len, xsdt, &found_len);
     if (!fadt) {
         root_log("no ACPI FADT: the machine cannot be powered off by software");
         return;
     }
-    acpi_fadt_read(&power, fadt, fadt_len);
+    acpi_fadt_read(&power, fadt, found_len);
     table = power_table(power.dsdt_xaddr, "DSDT", &len);
     if (!table)
         table = power_table(power.dsdt_addr, "DSDT", &len);

@@ -6,6 +6,7 @@
  * Threads: one local server thread per CPU (events and parent calls of the components there) and the main loop, a global thread on
  * the boot CPU. All of them take root.lock for everything in here; log_lock and phys.c's lock are leaves below it. */
 #pragma once
+#include "acpi.h"
 #include "config.h"
 #include "core/abi.h"
 #include "msg.h"
@@ -114,6 +115,7 @@ struct root {
     sel_t wake;                          /* main loop: something to do */
     struct thread *server[ABI_MAX_CPUS]; /* by kernel CPU number */
     sel_t idle_sc[ABI_MAX_CPUS];
+    struct acpi_isa isa[16];
     sel_t isa_irq[16]; /* interrupt semaphores; 0: not there */
     uint64_t idle_shown_us[ABI_MAX_CPUS], top_tsc;
     struct module module[MODULES_MAX];

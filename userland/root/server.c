@@ -110,7 +110,9 @@ static enum parent_status serve_irq(struct request *r) {
         return PARENT_DENIED;
     if (!root.isa_irq[irq])
         return PARENT_NONE;
-    if (nova_assign_gsi(root.isa_irq[irq], 0, r->c->cpu[0], (uint64_t[2]){0, 0}) != NOVA_SUCCESS)
+    if (nova_extension(EXT_GSI_CONFIG, root.isa_irq[irq], root.isa[irq].level | root.isa[irq].low << 1, NULL) !=
+            NOVA_SUCCESS ||
+        nova_assign_gsi(root.isa_irq[irq], 0, r->c->cpu[0], (uint64_t[2]){0, 0}) != NOVA_SUCCESS)
         return PARENT_FAILED;
     msg_add_delegate(&r->out, crd_obj(root.isa_irq[irq], 0, PERM_SM_DN), 0, 0);
     return PARENT_OK;
