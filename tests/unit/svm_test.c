@@ -212,6 +212,33 @@ static void exit_codes_become_events(void **state) {
     assert_int_equal(rec.kills, ARRAY_SIZE(outside));
 }
 
+static void guest_exits_assisted(struct vmcb *b, struct uregs *r) {
+    memset((u8 *)b + 0xd0, 0xcc, 16); /* APM vol 2 15.33: bytes fetched */
+    *((u8 *)b + 0xd0) = 15;
+    guest_exits(b, r);
+}
+/* A CPU with decode assists says more about an exit: the VMM gets it as it is, and all else is as without them. */
+static void decode_assists_are_passed_on(void **state) {
+    static const struct {
+        u64 code, info1, info2;
+    } exits[] = {{0x10, 1ul << 63 | 5, 0}, {0x79, 0xffff800000001000, 0}, {0x75, 0x80, 0}, {0x400, 6, 0x12345678}};
+    for (unsigned assisted = 0; assisted < 2; assisted++) {
+        teardown(state);
+        assert_int_equal(setup_with(1 | assisted << 7, 64), 0);
+        for (unsigned i = 0; i < ARRAY_SIZE(exits); i++) {
+            u64 code = exits[i].code;
+            rec.guest = assisted ? guest_exits_assisted : guest_exits;
+            exit_args[0] = code, exit_args[1] = exits[i].info1, exit_args[2] = exits[i].info2;
+            unsigned event = code == 0x400 ? EVT_SVM_NPF : (unsigned)code;
+            assert_int_equal(run(), event);
+            arch_vcpu_get(&vcpu_ec, &utcb, MTD_QUAL | MTD_RIP, event);
+            assert_int_equal(utcb.state.qual[0], exits[i].info1);
+            assert_int_equal(utcb.state.qual[1], exits[i].info2);
+            assert_int_equal(utcb.state.inst_len, 0);
+        }
+    }
+}
+
 static void exit_resolved_by_the_kernel_unless_asked_for(void **state) {
     (void)state;
     rec.guest = guest_exits;
@@ -419,6 +446,7 @@ int main(void) {
         T(exit_invalid_keeps_the_injection),
         T(nmi_window_opens_at_iret),
         T(exit_codes_become_events),
+        T(decode_assists_are_passed_on),
         T(exit_resolved_by_the_kernel_unless_asked_for),
         T(xsetbv_switches_xcr0),
         T(xsetbv_that_did_not_exit_is_kept),
