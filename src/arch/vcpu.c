@@ -32,7 +32,7 @@ bool arch_vcpu_cpu_init(struct cpu *c) {
     if (vendor)
         return vendor->cpu_init(c);
     if (c->id == 0)
-        klog_warn("vcpu: no virtual machines on this computer: %s\n", missing);
+        klog_warn("missing: AMD-V or VT-x with nested paging: no virtual machines: %s\n", missing);
     return false;
 }
 

@@ -263,7 +263,8 @@ u32 arch_iommu_init(const u64 *regs, unsigned count) {
     }
     root = NULL;
     if (lacks)
-        klog_warn("iommu: not used: the VT-d unit at %lx lacks %s; devices can reach all memory\n",
-                  n ? regs[n - 1] : regs[0], lacks);
+        klog_warn(
+            "missing: IOMMU: the VT-d unit at %lx lacks %s; no device can be assigned, devices reach all memory\n",
+            n ? regs[n - 1] : regs[0], lacks);
     return 0;
 }

@@ -160,7 +160,7 @@ boot_long:
 /* Copied to a page below 1 MiB by smp.c, which fills in the words at its end. Entered in real mode with CS = page >> 4. */
     .section .rodata
     .balign 16
-    .global ap_code, ap_code_end, ap_gdtr_base, ap_jump, ap_cr3, ap_stack, ap_cpu, ap_entry
+    .global ap_code, ap_code_end, ap_gdtr_base, ap_jump, ap_cr3, ap_stack, ap_cpu, ap_entry, ap_claim
     .code16
 ap_code:
     cli
@@ -189,7 +189,16 @@ ap_long:
     xor %eax, %eax
     mov %eax, %fs
     mov %eax, %gs
-    mov ap_stack(%rip), %rsp
+    mov $1, %eax
+    cpuid
+    mov %ebx, %eax
+    shr $24, %eax
+    or $-1, %ecx
+    lock cmpxchg %ecx, ap_claim(%rip) /* smp.c: one that was given up on must not take what the next one finds here */
+    je 2f
+1:  hlt
+    jmp 1b
+2:  mov ap_stack(%rip), %rsp
     mov ap_cpu(%rip), %rdi
     xor %ebp, %ebp
     mov ap_entry(%rip), %rax
@@ -207,5 +216,6 @@ ap_cr3: .quad 0
 ap_stack: .quad 0
 ap_cpu: .quad 0
 ap_entry: .quad 0
+ap_claim: .long 0
 ap_code_end:
     .section .note.GNU-stack, "", @progbits

@@ -187,12 +187,17 @@ u32 cpu_apic_id(void) {
 
 static unsigned log2_up(u32 n) { return n > 1 ? 32 - (unsigned)__builtin_clz(n - 1) : 0; }
 
-/* APIC id = package | core | thread; SDM vol 3 9.9.3 "Hierarchical ID", AMD APM vol 3 E.4.7 (80000008h ECX). */
+/* APIC id = package | core | thread; SDM vol 3 9.9.3 "Hierarchical ID" (leaf 0bh names its levels: 1 thread, 2 core; one with a single entry may be
+ * left out), AMD APM vol 3 E.4.7 (80000008h ECX). */
 void cpu_shifts_init(void) {
     u32 max = cpuid(0, 0).a;
     if (max >= 0xb && cpuid(0xb, 0).b) {
-        smt_shift = cpuid(0xb, 0).a & 31;
-        core_shift = cpuid(0xb, 1).a & 31;
+        for (u32 level = 0, type = 1; type && level < 8; level++) {
+            struct cpuid_regs r = cpuid(0xb, level);
+            type = r.c >> 8 & 0xff;
+            smt_shift = type == 1 ? r.a & 31 : smt_shift;
+            core_shift = type ? r.a & 31 : core_shift;
+        }
     } else if (cpuid(1, 0).d >> 28 & 1) {
         u32 logical = cpuid(1, 0).b >> 16 & 0xff,
             cores = max >= 4 && (cpuid(4, 0).a & 31) ? (cpuid(4, 0).a >> 26) + 1 : 1;

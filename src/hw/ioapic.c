@@ -61,7 +61,7 @@ u32 ioapic_init(void) {
         }
     }
     if (!ioapic_count)
-        klog_warn("missing: I/O APIC; device interrupts other than messages do not arrive\n");
+        klog_warn("missing: I/O APIC: device interrupts other than messages do not arrive\n");
     return ABI_MAX_GSIS;
 }
 

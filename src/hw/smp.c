@@ -7,8 +7,12 @@
 #define ICR_INIT     0x4500u
 #define ICR_STARTUP  0x4600u
 #define SKEW_WARN_US 20
+#define START_US     5000000 /* an emulator with more CPUs than its host may need seconds */
+#define CLAIM_TAKEN  ~0u     /* boot.S: by the CPU whose low 8 bits of the APIC id stood there */
+#define CLAIM_NONE   0x100u
 
-extern const u8 ap_code[], ap_code_end[], ap_gdtr_base[], ap_jump[], ap_cr3[], ap_stack[], ap_cpu[], ap_entry[];
+extern const u8 ap_code[], ap_code_end[], ap_gdtr_base[], ap_jump[], ap_cr3[], ap_stack[], ap_cpu[], ap_entry[],
+    ap_claim[];
 static u8 saved[PAGE_SIZE];
 static u32 released; /* atomic */
 
@@ -66,12 +70,14 @@ static void cpu_start(struct cpu *c, u8 *page, u64 phys) {
     }
     word_at(page, ap_stack, c->mach.area->entry.stack_top);
     word_at(page, ap_cpu, (u64)c);
+    u32 id = c->mach.apic_id, *claim = (u32 *)(page + (ap_claim - ap_code));
+    atomic_store_rel(claim, id & 0xff);
     atomic_fence();
-    u32 id = c->mach.apic_id;
     lapic_icr(id, ICR_STARTUP | (u32)(phys >> 12));
     if (!wait_started(c, 10000)) {
         lapic_icr(id, ICR_STARTUP | (u32)(phys >> 12));
-        if (!wait_started(c, 1000000)) {
+        if (!wait_started(c, START_US) &&
+            (atomic_xchg(claim, CLAIM_NONE) != CLAIM_TAKEN || !wait_started(c, START_US))) {
             klog_warn("cpu %u (APIC id %u) does not start and is left out\n", c->id, id);
             lapic_icr(id, ICR_INIT);
             return;
@@ -84,7 +90,7 @@ void smp_start(unsigned count) {
     u64 phys = count > 1 ? trampoline_page() : 0;
     if (!phys) {
         if (count > 1)
-            klog_warn("missing: a free page below 640 KiB; only the boot CPU runs\n");
+            klog_warn("missing: a free page below 640 KiB: only the boot CPU runs\n");
         return;
     }
     u8 *page = arch_phys_ptr(PADDR(phys));
