@@ -46,10 +46,29 @@ def session(m, memory_mib, lines=200000, processes=1000, same_clock=True, cpus=1
     return "clock: guest %.2f s, host %.2f s; %d processes" % (guest, host, started)
 
 
+# Options of the interface suite: 1,000 guest states, 20 in a round.
+FUZZ = "only=entry_any_state rounds=50 seed=%d" % int(os.environ.get("SEED") or 1)
+
+
+def fuzzed(text):
+    """What the suite said about them: states, those refused, seed."""
+    counts = dict(re.findall(r"# entry_any_state: (\w+) (\d+)", text))
+    states, refused = int(counts.get("states", 0)), int(counts.get("refused", 0))
+    check(states >= 1000 and 0 < refused < states, "entry states: %r" % counts)
+    return "%d states, %d of them refused; again: make check-hw TEST=... SEED=%s" % (states, refused, counts["seed"])
+
+
 def exits(directory):
     """What the VMM counted: reason -> number."""
     with open(directory + "/serial.log", errors="replace") as f:
         return dict(re.findall(r"exits (\w+) (\d+)", f.read()))
+
+
+def boot_figures(seconds, directory):
+    """For the matrix: from the VM's start to its shell, and why it left its vCPUs, most frequent reason first, to the end of the session."""
+    counts = sorted(exits(directory).items(), key=lambda e: -int(e[1]))
+    check(counts, "the VMM printed no exit counts")
+    return "shell %.1f s after the VM's start; exits: %s" % (seconds, ", ".join("%s %s" % e for e in counts))
 
 
 def tiny_elf(code):

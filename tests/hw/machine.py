@@ -34,6 +34,7 @@ def config(*sections, on_last_exit="poweroff", console=CONSOLE):
 
 class Machine:
     """With Machine(...) as m: m.expect(...), m.send(...), m.end(). The machine is gone when the block is left."""
+    patience = 1  # how much longer than it says a wait may take
 
     def __init__(self, test, conf=None, cpus=4, mem="2G", modules=ALL_MODULES, files=None, boot="kernel", cpu="max", extra=(), name="run", serial=None):
         self.dir = os.path.join(test.dir, name)
@@ -100,6 +101,7 @@ class Machine:
     def expect(self, pattern, timeout=60, refuse=rb"KERNEL PANIC"):
         """Waits for the pattern in what was not matched yet; returns the match. What comes after it is kept."""
         pattern = pattern.encode() if isinstance(pattern, str) else pattern
+        timeout *= self.patience
         end = time.monotonic() + timeout
         while True:
             text = re.sub(rb"\x1b\[[0-9;]*[A-Za-z]", b"", self.buffer)

@@ -4,6 +4,7 @@ from guest import HOSTILE, assembled, tiny_elf
 from machine import Machine, config, vm_section
 
 LIMIT = 60
+LANE = "bochs"
 
 
 def guests(m, name, test, nmis):

@@ -7,6 +7,7 @@ from machine import Failure, Machine, config, vm_section
 
 CMDLINE = "console=ttyS0 earlyprintk=serial rdinit=/init"
 ROUNDS = 3
+ALONE = True
 LIMITS = {"guest/vmlinux": 3.0, "guest/bzImage": 6.0}
 
 
