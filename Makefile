@@ -20,7 +20,7 @@ help:
 	@echo 'make check-full     the same, longer and with more tools (20 minutes at most)'
 	@echo 'make check-tsan     the scenarios under ThreadSanitizer: data races of the kernel; SEEDS=20 of each'
 	@echo 'make bench-sim      speed of the simulator: a table'
-	@echo 'make check-hw       machine tests in QEMU; TEST=name for one of them, TEST=list to see them'
+	@echo 'make check-hw       machine tests in QEMU and Bochs, and the matrix of both; TEST=name for one of them, TEST=list to see them'
 	@echo 'make sim SCENARIO=call_test.helping_depth3 SEED=1    one scenario; TRACE=1 prints what happens, TRACE=html makes a page of it'
 	@echo '  CPUS=4; an unknown name lists what there is; abi and abi.CASE work too'
 	@echo 'make fuzz           byte-code programs against the kernel: SECONDS=60 SEED=n JOBS=2; fuzz-parsers, fuzz-valgrind'

@@ -23,8 +23,12 @@ _Noreturn void hw_ap_main(struct cpu *c);
 /* Prints one line and stops: the machine lacks something that we need. */
 _Noreturn void hw_stop(const char *what);
 
-/* console.c: may be called again with other options. */
+/* report.c: into the log, when all CPUs run that will. */
 struct cmdline;
+struct loader_info;
+void machine_report(const struct boot_info *b, const struct loader_info *l, const struct cmdline *o);
+
+/* console.c: may be called again with other options. */
 void console_init(const struct cmdline *o);
 /* screen.c. False: not one that can be used. */
 struct loader_screen;

@@ -188,75 +188,6 @@ void hw_ap_main(struct cpu *c) {
     hw_dispatch(c);
 }
 
-static void mitigations_report(void) {
-    static const char *const modes[] = {"auto", "force", "off"};
-    static const char *const names[] = {" isolation", " retpolines", " IBRS", " automatic-IBRS", " RSB",
-                                        " IBPB",      " VERW",       " L1D",  " eager-FPU"};
-    const char *n[ARRAY_SIZE(names)];
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-        n[i] = mitigations >> i & 1 ? names[i] : "";
-    klog("mitigations: %s;%s%s%s%s%s%s%s%s%s\n", modes[options.mitigations], n[0], n[1], n[2], n[3], n[4], n[5], n[6],
-         n[7], n[8]);
-}
-
-static bool cpu_runs(unsigned i) { return !i || atomic_load_acq(&cpus[i]->mach.started); }
-
-static void cpus_report(void) {
-    const struct hw_features *f = &hw_features;
-    unsigned up = 0, packages = 0, cores = 0;
-    for (unsigned i = 0; i < boot.cpu_count; i++) {
-        bool package = cpu_runs(i), core = package; /* the first of its package, of its core */
-        up += package;
-        for (unsigned k = 0; k < i; k++)
-            if (cpu_runs(k) && boot_cpus[k].package == boot_cpus[i].package) {
-                package = false;
-                core &= boot_cpus[k].core != boot_cpus[i].core;
-            }
-        packages += package, cores += core;
-    }
-    klog("cpus: %u of %u run; packages %u, cores %u;%s%s%s%s%s%s\n", up, boot.cpu_count, packages, cores,
-         f->smep ? " SMEP" : "", f->smap ? " SMAP" : "", f->umip ? " UMIP" : "", f->xsave ? " XSAVE" : "",
-         f->page_1g ? " 1G-pages" : "",
-         boot.features & HIP_SVM   ? " AMD-V with nested paging"
-         : boot.features & HIP_VMX ? " VT-x with nested paging"
-                                   : "");
-    if (up < boot.cpu_count)
-        klog_warn("missing: %u processors: they do not start, the others go on\n", boot.cpu_count - up);
-}
-
-/* One line for each thing that is missing, with what follows from it; what cannot be found here (ACPI, I/O APIC, virtualization, a unit of
- * the IOMMU) was said where it was looked for. Root has it all from the log (docs/boot.md). */
-static void report(void) {
-    const struct hw_features *f = &hw_features;
-    const struct {
-        bool there;
-        const char *consequence;
-    } wanted[] = {
-        {f->smep, "SMEP: a bug may lead the kernel into a program's code"},
-        {f->smap, "SMAP: a bug may lead the kernel to a program's data"},
-        {f->umip, "UMIP: programs can read where the kernel's tables are"},
-        {f->xsave, "XSAVE: threads and virtual machines have no AVX"},
-        {f->page_1g, "1 GiB pages: large memory needs more tables"},
-        {f->x2apic, "x2APIC: no APIC ids above 254, and an interrupt costs accesses to device memory"},
-        {f->tsc_deadline, "TSC deadline timer: the local APIC's counter is used, timeouts are less exact"},
-        {f->invariant_tsc, "invariant TSC: time may run wrong when the processor changes its speed or sleeps"},
-        {hw_acpi.drhd_count && !options.noiommu,
-         "IOMMU: no VT-d in use; no device can be assigned, devices reach all memory"},
-    };
-    cpus_report();
-    mitigations_report();
-    klog("boot: %u modules%s, %u GSIs, HPET %s, DMA remapping %s\n", loader.module_count,
-         loader.modules_lost ? " (others unusable)" : "", boot.gsi_count, hw_acpi.hpet_addr ? "there" : "none",
-         options.noiommu      ? "switched off"
-         : hw_acpi.drhd_count ? "VT-d"
-                              : "none");
-    for (unsigned i = 0; i < ARRAY_SIZE(wanted); i++)
-        if (!wanted[i].there)
-            klog_warn("missing: %s\n", wanted[i].consequence);
-    if (hw_acpi.drhds_lost)
-        klog_warn("missing: %u VT-d units: too many, of other PCI segments or above 4 GiB\n", hw_acpi.drhds_lost);
-}
-
 static void options_apply(void) {
     cmdline_parse(loader.strings + loader.cmdline, &options);
     klog_level = options.loglevel;
@@ -307,7 +238,7 @@ void hw_main(u32 magic, u32 info, u64 moved) {
     if (!paging_cpu_init(&hw_boot_cpu) || !cpu_bring_up(&hw_boot_cpu))
         hw_stop("not enough memory for the boot CPU");
     smp_start(boot.cpu_count);
-    report();
+    machine_report(&boot, &loader, &options);
     paging_identity(false);
     if (!core_root_init(&hw_boot_cpu))
         klog_at(KLOG_FATAL, "novella: there is no root to run; nothing else to do\n");

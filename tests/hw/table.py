@@ -71,4 +71,4 @@ class Table:
         if column not in ROWS[row]:
             return "."
         cell = self.cells.get((row, column))
-        return "%s %.0f s" % ("ok" if cell.ok else "FAILED", cell.seconds) if cell else "NOT RUN"
+        return "%s %.1f s" % ("ok" if cell.ok else "FAILED", cell.seconds) if cell else "NOT RUN"

@@ -153,7 +153,7 @@ def absent_cpu(test):
         m.expect(r"cpus: 1 more than the 5 that can be used stay parked", 60)  # QEMU 7.2 has no x2APIC: id 300 cannot be reached
         m.expect(r"cpu 2 \(APIC id 77\) does not start and is left out", 60)
         m.expect(r"cpus: 4 of 5 run", 30)
-        m.expect(r"missing: 1 processors: ", 30)
+        m.expect(r"missing: 1 of 5 processors: ", 30)
         m.expect(r"root: 4 processors", 30)
 
 

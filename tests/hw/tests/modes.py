@@ -1,4 +1,5 @@
-"""Guests of one page, on AMD-V in QEMU and on VT-x in Bochs: string ports, faults, interrupts and NMIs in real mode; guests that end themselves."""
+"""Guests of one page, on AMD-V in QEMU and on VT-x in Bochs: string ports, faults, interrupts and NMIs in real mode; guests that end themselves,
+and one that spins with interrupts off."""
 from bochs_machine import Bochs
 from guest import HOSTILE, assembled, tiny_elf
 from machine import Machine, config, vm_section
@@ -12,6 +13,11 @@ def guests(m, name, test, nmis):
     for vm, (_, reason) in HOSTILE.items():
         m.send("vm start %s\r" % vm)
         m.expect(r"vm %s: ended \(%s" % (vm, reason), 20)
+    m.send("vm start spin\r")  # on this CPU: its interrupts are off, the machine's are not
+    m.expect(r"spin: guest entry", 20)
+    m.command_output("mem", r"kernel: \d+ of \d+ pages free", 20)
+    m.send("vm kill spin\r")
+    m.expect(r"vm spin: ended", 20)
     m.send("vm start modes\r")
     m.console(1)
     for line in ("long mode: string port", "real mode: faults", "real mode: interrupts", "real mode: NMIs" + nmis):
@@ -22,6 +28,7 @@ def guests(m, name, test, nmis):
 
 def run(test):
     kernels = {"guest/" + name: tiny_elf(code) for name, (code, _) in HOSTILE.items()}
+    kernels["guest/spin"] = tiny_elf(b"\xfa\xeb\xfe")  # cli; jmp here
     kernels["guest/modes"] = assembled("modes.S", test.dir)
     vms = [vm_section(k.split("/")[1], kernel=k, initrd=None, memory="64M", cpu=0, autostart="no", console=i + 1) for i, k in enumerate(reversed(kernels))]
     conf = config(*vms, on_last_exit="stay")
