@@ -50,12 +50,12 @@ def session(m, memory_mib, lines=200000, processes=1000, same_clock=True, cpus=1
 FUZZ = "only=entry_any_state rounds=50 seed=%d" % int(os.environ.get("SEED") or 1)
 
 
-def fuzzed(text):
+def fuzzed(text, test):
     """What the suite said about them: states, those refused, seed."""
     counts = dict(re.findall(r"# entry_any_state: (\w+) (\d+)", text))
     states, refused = int(counts.get("states", 0)), int(counts.get("refused", 0))
     check(states >= 1000 and 0 < refused < states, "entry states: %r" % counts)
-    return "%d states, %d of them refused; again: make check-hw TEST=... SEED=%s" % (states, refused, counts["seed"])
+    return "%d states, %d of them refused; again: make check-hw TEST=%s SEED=%s" % (states, refused, test.name, counts["seed"])
 
 
 def exits(directory):

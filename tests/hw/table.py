@@ -64,7 +64,7 @@ class Table:
         for row, columns in ROWS.items():
             if any((row, c) in self.cells for c in columns):
                 lines.append("%-24s" % row + "".join("%-14s" % self.word(row, c) for c in COLUMNS))
-        lines += ["%s, %s: %s" % (r, c, n) for (r, c), cell in self.cells.items() for n in cell.notes]
+        lines += ["%s, %s: %s" % (r, c, n) for r in ROWS for c in ROWS[r] if (r, c) in self.cells for n in self.cells[r, c].notes]
         return "\n".join(line.rstrip() for line in lines)
 
     def word(self, row, column):

@@ -31,7 +31,7 @@ def one(test, name, column, rows, cpus, cpu, devices, options, least, limit, ker
             passed, failed = int(text.group(1)), int(text.group(2))
             test.note("%s: %d cases passed, %d failed" % (name, passed, failed))
             if column == "entry-fuzz":
-                cell.note(fuzzed(text.group().decode(errors="replace")))
+                cell.note(fuzzed(text.group().decode(errors="replace"), test))
             for line in bad:
                 test.note(line.decode(errors="replace").strip())
             if devices and not re.search(rb"iommu: device 0:3\.0: read of 60020000 refused: nobody has it", text.group()):

@@ -36,7 +36,7 @@ def judge(test, name, column, cell, found, text, least, says, options):
     if bad - IMPOSSIBLE or failed != len(bad) or passed < least:
         raise Failure("%s: %s" % (name, found.group().decode()))
     if column == "entry-fuzz":
-        cell.note(fuzzed(text))
+        cell.note(fuzzed(text, test))
     if "skip" in options:
         test.note("%s: %s: not on this machine, the emulator does not survive it" % (name, options))
     if not re.search(says, text) or column == "abi" and not re.search(r"ok \d+ - vcpu_exit_hlt", text):
