@@ -47,7 +47,7 @@ $(EDGE_UNIT): $(B)/fuzz/check/%: tests/%.c $(call EDGE_LINK) $(B)/fuzz/libsim.a
 	$(Q)$(CLANG) -Wno-error -Wl,-z,muldefs $(SIM_LINK) $(filter %.c %.o %.a,$^) -lcmocka -o $@
 $(B)/fuzz/suites: $(EDGE_UNIT)
 	@rm -f $@.new
-	@EDGES=$@.new ASAN_OPTIONS=detect_odr_violation=0:detect_leaks=0 TEST_LIMIT=3000 tools/test-run $(EDGE_UNIT)
+	@env -u SEED EDGES=$@.new ASAN_OPTIONS=detect_odr_violation=0:detect_leaks=0 TEST_LIMIT=3000 tools/test-run $(EDGE_UNIT)
 	@mv $@.new $@
 fuzz-edges: $(B)/fuzz/suites $(B)/fuzz/fuzz
 	@rm -f $(B)/fuzz/reached
