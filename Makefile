@@ -123,7 +123,9 @@ COMPS    := $(filter-out lib conf,$(notdir $(patsubst %/,%,$(wildcard userland/*
 LIB_SRC  := $(wildcard userland/lib/*.c userland/lib/*.S userland/lib/hw/*.c userland/lib/hw/*.S)
 LIB_OBJ  := $(patsubst %,$(B)/user/%.o,$(LIB_SRC))
 ABI_SRC  := $(wildcard tests/abi/*.c)
-$(B)/user/tests/abi/%: USER_INC += -Itests/abi -Itests/abi/hw
+$(B)/user/tests/abi/% $(B)/user/tests/bench/%: USER_INC += -Itests/abi -Itests/abi/hw
+# the measuring root task, in the interface suite's harness
+BENCH_SRC := $(filter-out %/sim_bench.c,$(wildcard tests/bench/*.c)) tests/abi/harness.c $(wildcard tests/abi/hw/*.c)
 user: $(patsubst %,$(B)/user/%.elf,$(COMPS)) $(if $(ABI_SRC),$(B)/user/abi.elf)
 
 $(B)/user/%.c.o: %.c | $(NEED)
@@ -149,6 +151,7 @@ $(B)/user/$(1).elf: $(patsubst %,$(B)/user/%.o,$(2)) $(B)/user/librt.a $(3) $(wi
 endef
 $(foreach c,$(COMPS),$(eval $(call user_program,$(c),$(wildcard userland/$(c)/*.c userland/$(c)/*.S),$(if $(filter vmm,$(c)),$(B)/third/libzydis.a))))
 $(eval $(call user_program,abi,$(ABI_SRC) $(wildcard tests/abi/hw/*.c),))
+$(eval $(call user_program,bench,$(BENCH_SRC),))
 $(patsubst %,$(B)/user/%.o,$(wildcard userland/vmm/*.c)): | $(B)/third/libzydis.a
 
 $(B)/third/libzydis.a: tools/third-zydis tools/apt-private | $(NEED)

@@ -79,6 +79,18 @@ extern const struct abi_case boot_cases[], call_cases[], create_cases[], delegat
     sm_cases[], assign_cases[], extension_cases[], event_cases[], help_cases[], life_cases[], vcpu_cases[],
     state_cases[], window_cases[], check_cases[], sched_cases[], cycle_cases[], entry_cases[];
 
+/* --- the program around the cases --- */
+void abi_setup(void);
+void abi_case_begin(void);
+void abi_case_end(void); /* everything back to what a case starts from */
+void abi_report(unsigned number, const char *name);
+struct line { /* of text for machine_out */
+    char text[400];
+    unsigned n;
+};
+void line_text(struct line *l, const char *s);
+void line_number(struct line *l, u64 v, unsigned base);
+
 /* --- selectors, threads, portals of a case --- */
 sel_t sel_new(void);
 sel_t sels_new(unsigned order);

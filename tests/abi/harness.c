@@ -231,7 +231,7 @@ static u64 ram_find(void) {
     return 0;
 }
 
-static void harness_setup(void) {
+void abi_setup(void) {
     tsc_khz = mem_read64((void *)(ABI_HIP_ADDR + offsetof(struct abi_hip, tsc_khz))) & 0xffffffff;
     abi_main_thread.cpu = 0;
     abi_cpu[abi_cpus++] = (u32)abi_boot_cpu;
@@ -314,50 +314,45 @@ void abi_check(bool ok, const char *what, const char *file, unsigned line, u64 g
 
 bool abi_failed(void) { return first.failed; }
 
-struct line {
-    char text[400];
-    unsigned n;
-};
-
-static void put(struct line *l, const char *s) {
+void line_text(struct line *l, const char *s) {
     while (*s && l->n + 1 < sizeof(l->text))
         l->text[l->n++] = *s++;
     l->text[l->n] = 0;
 }
 
-static void put_number(struct line *l, u64 v, unsigned base) {
+void line_number(struct line *l, u64 v, unsigned base) {
     char buf[24];
     unsigned n = sizeof(buf);
     buf[--n] = 0;
     do
         buf[--n] = "0123456789abcdef"[v % base];
     while (v /= base);
-    put(l, buf + n);
+    line_text(l, buf + n);
 }
 
-static void report(unsigned number, const char *name) {
+void abi_report(unsigned number, const char *name) {
     struct line l = {.n = 0};
-    put(&l, first.failed ? "not ok " : "ok ");
-    put_number(&l, number, 10);
-    put(&l, " - ");
-    put(&l, name);
+    line_text(&l, first.failed ? "not ok " : "ok ");
+    line_number(&l, number, 10);
+    line_text(&l, " - ");
+    line_text(&l, name);
     if (first.failed) {
         const char *file = first.file;
         for (const char *p = file; *p; p++)
             file = *p == '/' ? p + 1 : file;
-        put(&l, ": ");
-        put(&l, first.what);
-        put(&l, " (");
-        put(&l, file);
-        put(&l, ":");
-        put_number(&l, first.line, 10);
-        put(&l, ", got 0x");
-        put_number(&l, first.got, 16);
-        put(&l, ", wants 0x");
-        put_number(&l, first.want, 16);
-        put(&l, ")");
+        line_text(&l, ": ");
+        line_text(&l, first.what);
+        line_text(&l, " (");
+        line_text(&l, file);
+        line_text(&l, ":");
+        line_number(&l, first.line, 10);
+        line_text(&l, ", got 0x");
+        line_number(&l, first.got, 16);
+        line_text(&l, ", wants 0x");
+        line_number(&l, first.want, 16);
+        line_text(&l, ")");
     }
-    put(&l, "\n");
+    line_text(&l, "\n");
     machine_out(l.text);
 }
 
@@ -366,7 +361,13 @@ void scratch_clear(sel_t from, unsigned order) {
     next_sel = from;
 }
 
-static void case_restore(void) {
+void abi_case_begin(void) {
+    first.failed = false;
+    abi_events_seen = 0;
+    abi_expect_events = false;
+}
+
+void abi_case_end(void) {
     scratch_clear(SCRATCH, SCRATCH_ORDER);
     CHECK_EQ(nova_revoke(crd_mem(VA_DST >> 12, DST_ORDER, PERM_MEM_ALL), true), NOVA_SUCCESS);
     CHECK_EQ(nova_revoke(crd_mem(VA_RAM >> 12, RAM_ORDER, PERM_MEM_ALL), false), NOVA_SUCCESS);
@@ -377,11 +378,6 @@ static void case_restore(void) {
     utcb_windows(&abi_main_thread, 0, 0);
 }
 
-static const struct abi_case *const groups[] = {boot_cases,  call_cases,  create_cases, delegate_cases,  revoke_cases,
-                                                ctrl_cases,  sm_cases,    assign_cases, extension_cases, event_cases,
-                                                help_cases,  life_cases,  vcpu_cases,   state_cases,     window_cases,
-                                                check_cases, sched_cases, cycle_cases,  entry_cases};
-
 void abi_note(const char *what, u64 n) {
     struct line l = {.n = 0};
     put(&l, "# ");
@@ -390,55 +386,4 @@ void abi_note(const char *what, u64 n) {
     put_number(&l, n, 10);
     put(&l, "\n");
     machine_out(l.text);
-}
-
-static void skip(const struct abi_case *c, const char *why) {
-    struct line l = {.n = 0};
-    put(&l, "# ");
-    put(&l, c->name);
-    put(&l, why);
-    put(&l, "\n");
-    machine_out(l.text);
-}
-
-_Noreturn void abi_main(u64 cpu);
-_Noreturn void abi_main(u64 cpu) {
-    unsigned passed = 0, failed = 0;
-    abi_boot_cpu = cpu;
-    harness_setup();
-    report(0, "harness");
-    if (first.failed)
-        machine_end(1);
-    u32 features = (u32)mem_read64((void *)(ABI_HIP_ADDR + offsetof(struct abi_hip, features)));
-    for (unsigned g = 0; g < sizeof(groups) / sizeof(groups[0]); g++)
-        for (const struct abi_case *c = groups[g]; c->name; c++) {
-            if (!machine_wanted(c->name))
-                continue;
-            if (c->cpus > abi_cpus) {
-                skip(c, ": needs more CPUs");
-                continue;
-            }
-            if (c->features && !(c->features & features)) {
-                skip(c, ": needs a feature that the HIP does not show");
-                continue;
-            }
-            first.failed = false;
-            abi_events_seen = 0;
-            abi_expect_events = false;
-            c->run();
-            case_restore();
-            report(passed + failed + 1, c->name);
-            if (first.failed)
-                failed++;
-            else
-                passed++;
-        }
-    struct line l = {.n = 0};
-    put(&l, "abi: ");
-    put_number(&l, passed, 10);
-    put(&l, " passed, ");
-    put_number(&l, failed, 10);
-    put(&l, " failed\n");
-    machine_out(l.text);
-    machine_end(failed);
 }

@@ -1,0 +1,32 @@
+/* The measuring root task (docs/performance.md): the interface suite's harness, and rounds of one operation each between two samples of the
+ * TSC, which counts instructions on the emulators. */
+#pragma once
+#include "abi.h"
+
+#define BENCH_WARMUP  32u
+#define BENCH_REPEATS 3u
+#define BENCH_ROUNDS  1000u /* at most; rounds=N */
+
+struct bench_op {
+    const char *name;
+    void (*setup)(void);
+    void (*round)(void);                                          /* the operation, between two samples */
+    void (*rounds)(void (*round)(void), u64 arg, unsigned count); /* takes count + 1 samples */
+    u64 arg;
+    u32 features; /* HIP features of which one must be there; 0: none */
+};
+extern const struct bench_op bench_calls[], bench_objects[], bench_exits[];
+
+/* One sample; RAX, RCX and RDX are lost. The first instruction does nothing: tools/bench finds it in a trace. */
+extern u32 *bench_at;
+#define BENCH_SAMPLE "xchg %bx, %bx\n\trdtsc\n\tmov bench_at, %rcx\n\tmov %eax, (%rcx)\n\taddq $4, bench_at\n\t"
+static inline void bench_sample(void) {
+    __asm__ volatile("xchg %%bx, %%bx\n\trdtsc\n\tmov bench_at, %%rcx\n\tmov %%eax, (%%rcx)\n\taddq $4, bench_at"
+                     :
+                     :
+                     : "rax", "rcx", "rdx", "memory");
+}
+void bench_loop(void (*round)(void), u64 arg, unsigned count);
+/* Nothing between two samples: what the samples of bench_exits cost. */
+void bench_samples_only(void (*round)(void), u64 arg, unsigned count);
+void bench_nothing(void);
