@@ -19,6 +19,8 @@ help:
 	@echo 'make check          format, tidy, unit and simulator tests under ASan and UBSan (under a minute once built)'
 	@echo 'make check-full     the same, longer and with more tools (20 minutes at most)'
 	@echo 'make check-tsan     the scenarios under ThreadSanitizer: data races of the kernel; SEEDS=20 of each'
+	@echo 'make bench          instructions of each operation on QEMU (AMD-V) and Bochs (VT-x) against their budgets: ENGINE=qemu or bochs'
+	@echo 'make profile OP=call_1    where the instructions of one operation go, by function'
 	@echo 'make bench-sim      speed of the simulator: a table'
 	@echo 'make check-hw       machine tests in QEMU and Bochs, and the matrix of both; TEST=name for one of them, TEST=list to see them'
 	@echo 'make sim SCENARIO=call_test.helping_depth3 SEED=1    one scenario; TRACE=1 prints what happens, TRACE=html makes a page of it'
@@ -279,6 +281,21 @@ mutants-lockstep: $(B)/third/libzydis.a $(B)/sim-fast/libnovella.a
 coverage: $(TEST_COV)
 	@tools/need gcovr:/usr/bin/gcovr:'make coverage'
 	@nice tools/coverage $(B) $(TEST_COV)
+
+# Instructions of each operation against tests/bench/budgets; ENGINE=qemu or bochs, else both. OP=name: where they go.
+.PHONY: bench profile
+BENCH_FILES := $(patsubst %,$(B)/bench/boot/%,novella.elf novella32.elf bench.elf) $(B)/bench/plugin.so
+$(B)/bench/boot/novella%: $(B)/hw/novella%
+	@mkdir -p $(@D) && cp $< $@
+$(B)/bench/boot/bench.elf: $(B)/user/bench.elf
+	@mkdir -p $(@D) && cp $< $@
+$(B)/bench/plugin.so: tests/bench/plugin/plugin.c | $(NEED)
+	@mkdir -p $(@D)
+	$(Q)gcc $(COMMON) -O2 -fPIC -shared -fvisibility=hidden $< -o $@
+bench: $(BENCH_FILES)
+	@tools/bench table $(B)/bench $(ENGINE)
+profile: $(BENCH_FILES)
+	@tools/bench profile $(B)/bench '$(OP)' $(ENGINE)
 
 bench-sim: $(B)/check-fast/bench/sim_bench
 	@$<

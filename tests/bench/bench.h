@@ -17,7 +17,9 @@ struct bench_op {
 };
 extern const struct bench_op bench_calls[], bench_objects[], bench_exits[];
 
-/* One sample; RAX, RCX and RDX are lost. The first instruction does nothing: tools/bench finds it in a trace. */
+/* Begins and ends a stretch of rounds: does nothing, tools/bench finds it in a trace. */
+static inline void bench_stretch(void) { __asm__ volatile("xchg %%cx, %%cx" : : : "memory"); }
+/* One sample; RAX, RCX and RDX are lost. The first instruction does nothing either. */
 extern u32 *bench_at;
 #define BENCH_SAMPLE "xchg %bx, %bx\n\trdtsc\n\tmov bench_at, %rcx\n\tmov %eax, (%rcx)\n\taddq $4, bench_at\n\t"
 static inline void bench_sample(void) {

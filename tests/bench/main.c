@@ -38,7 +38,9 @@ static struct result measure(const struct bench_op *op, u32 overhead) {
     unsigned n = machine_rounds() < BENCH_ROUNDS ? machine_rounds() : BENCH_ROUNDS;
     struct result r = {.sum = 0};
     bench_at = samples;
+    bench_stretch();
     op->rounds(op->round, op->arg, BENCH_WARMUP + n);
+    bench_stretch();
     CHECK(bench_at >= samples + BENCH_WARMUP + n + 1);
     u32 *v = samples + BENCH_WARMUP;
     for (unsigned i = 0; i < n; i++) {
@@ -55,7 +57,7 @@ static void bench(const struct bench_op *op) {
     struct line l = {.n = 0};
     struct result r;
     abi_case_begin();
-    u32 overhead = op->rounds == bench_loop ? measure(&loop, 0).median : measure(&two, 0).least;
+    u32 overhead = measure(op->rounds == bench_loop ? &loop : &two, 0).least;
     op->setup();
     line_text(&l, "bench: ");
     line_text(&l, op->name);

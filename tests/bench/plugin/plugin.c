@@ -1,0 +1,62 @@
+/* TCG plugin of make bench: writes the address of every instruction that CPU 0 executes from the first marker (xchg %cx, %cx) on, as
+ * 64-bit words. -plugin plugin.so,out=FILE. QEMU's plugin interface, version 1 (docs/devel/tcg-plugins.rst); Debian has no header of
+ * it, so what is used is declared here. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef uint64_t plugin_id;
+struct qemu_plugin_tb;
+struct qemu_plugin_insn;
+struct qemu_info;
+enum plugin_regs { PLUGIN_NO_REGS };
+void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, void (*fn)(plugin_id id, struct qemu_plugin_tb *tb));
+void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, void (*fn)(unsigned cpu, void *arg),
+                                            enum plugin_regs regs, void *arg);
+void qemu_plugin_register_atexit_cb(plugin_id id, void (*fn)(plugin_id id, void *arg), void *arg);
+size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
+struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t i);
+const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
+size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
+uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
+
+#define EXPORT __attribute__((visibility("default")))
+EXPORT int qemu_plugin_version = 1;
+EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv);
+
+static FILE *out;
+static bool on;
+
+static void executed(unsigned cpu, void *arg) {
+    uint64_t at = (uint64_t)arg;
+    if (on && cpu == 0)
+        fwrite(&at, sizeof(at), 1, out);
+}
+static void marked(unsigned cpu, void *arg) {
+    on = true;
+    executed(cpu, arg);
+}
+static void translated(plugin_id id, struct qemu_plugin_tb *tb) {
+    static const uint8_t marker[] = {0x66, 0x87, 0xc9};
+    (void)id;
+    for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
+        struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
+        bool is = qemu_plugin_insn_size(insn) == 3 && !memcmp(qemu_plugin_insn_data(insn), marker, 3);
+        qemu_plugin_register_vcpu_insn_exec_cb(insn, is ? marked : executed, PLUGIN_NO_REGS,
+                                               (void *)qemu_plugin_insn_vaddr(insn));
+    }
+}
+static void ended(plugin_id id, void *arg) {
+    (void)id, (void)arg;
+    fclose(out);
+}
+int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv) {
+    (void)info;
+    if (argc != 1 || strncmp(argv[0], "out=", 4) || !(out = fopen(argv[0] + 4, "wb")))
+        return 1;
+    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+    qemu_plugin_register_atexit_cb(id, ended, NULL);
+    return 0;
+}
