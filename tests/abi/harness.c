@@ -380,10 +380,10 @@ void abi_case_end(void) {
 
 void abi_note(const char *what, u64 n) {
     struct line l = {.n = 0};
-    put(&l, "# ");
-    put(&l, what);
-    put(&l, " ");
-    put_number(&l, n, 10);
-    put(&l, "\n");
+    line_text(&l, "# ");
+    line_text(&l, what);
+    line_text(&l, " ");
+    line_number(&l, n, 10);
+    line_text(&l, "\n");
     machine_out(l.text);
 }

@@ -17,13 +17,13 @@ struct bench_op {
 };
 extern const struct bench_op bench_calls[], bench_objects[], bench_exits[];
 
-/* Begins and ends a stretch of rounds: does nothing, tools/bench finds it in a trace. */
-static inline void bench_stretch(void) { __asm__ volatile("xchg %%cx, %%cx" : : : "memory"); }
-/* One sample; RAX, RCX and RDX are lost. The first instruction does nothing either. */
+/* Begins and ends a stretch of rounds: does nothing but turn the trace of QEMU (plugin.c) or Bochs (magic_break) on and off. */
+static inline void bench_stretch(void) { __asm__ volatile("xchg %%bx, %%bx" : : : "memory"); }
+/* One sample; RAX, RCX and RDX are lost. The first instruction does nothing: tools/bench finds it in a trace. */
 extern u32 *bench_at;
-#define BENCH_SAMPLE "xchg %bx, %bx\n\trdtsc\n\tmov bench_at, %rcx\n\tmov %eax, (%rcx)\n\taddq $4, bench_at\n\t"
+#define BENCH_SAMPLE "xchg %cx, %cx\n\trdtsc\n\tmov bench_at, %rcx\n\tmov %eax, (%rcx)\n\taddq $4, bench_at\n\t"
 static inline void bench_sample(void) {
-    __asm__ volatile("xchg %%bx, %%bx\n\trdtsc\n\tmov bench_at, %%rcx\n\tmov %%eax, (%%rcx)\n\taddq $4, bench_at"
+    __asm__ volatile("xchg %%cx, %%cx\n\trdtsc\n\tmov bench_at, %%rcx\n\tmov %%eax, (%%rcx)\n\taddq $4, bench_at"
                      :
                      :
                      : "rax", "rcx", "rdx", "memory");

@@ -1,5 +1,5 @@
-/* Measures one operation after the other and prints a line for each: "bench: NAME medians of the repeats, least, greatest, sum of the
- * last repeat", instructions with the empty loop taken off. Options: rounds=N only=NAME. */
+/* Measures one operation after the other and prints a line for each: "bench: NAME medians of the repeats, least, greatest and mean
+ * of the last one", instructions with the empty loop taken off. Options: rounds=N only=NAME. */
 #include "bench.h"
 
 static u32 samples[BENCH_WARMUP + BENCH_ROUNDS + 1];
@@ -23,7 +23,7 @@ void bench_samples_only(void (*round)(void), u64 arg, unsigned count) {
 
 struct result {
     u32 median, least, greatest;
-    u64 sum;
+    u64 mean;
 };
 
 static void sort(u32 *v, unsigned n) {
@@ -36,7 +36,7 @@ static void sort(u32 *v, unsigned n) {
 
 static struct result measure(const struct bench_op *op, u32 overhead) {
     unsigned n = machine_rounds() < BENCH_ROUNDS ? machine_rounds() : BENCH_ROUNDS;
-    struct result r = {.sum = 0};
+    struct result r = {.mean = 0};
     bench_at = samples;
     bench_stretch();
     op->rounds(op->round, op->arg, BENCH_WARMUP + n);
@@ -45,9 +45,10 @@ static struct result measure(const struct bench_op *op, u32 overhead) {
     u32 *v = samples + BENCH_WARMUP;
     for (unsigned i = 0; i < n; i++) {
         v[i] = v[i + 1] - v[i] - overhead;
-        r.sum += v[i];
+        r.mean += v[i];
     }
     sort(v, n);
+    r.mean /= n;
     r.median = v[n / 2], r.least = v[0], r.greatest = v[n - 1];
     return r;
 }
@@ -66,7 +67,7 @@ static void bench(const struct bench_op *op) {
         line_text(&l, " ");
         line_number(&l, r.median, 10);
     }
-    const u64 more[] = {r.least, r.greatest, r.sum};
+    const u64 more[] = {r.least, r.greatest, r.mean};
     for (unsigned i = 0; i < 3; i++) {
         line_text(&l, " ");
         line_number(&l, more[i], 10);

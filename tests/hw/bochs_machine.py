@@ -62,7 +62,7 @@ class Bochs(Machine):
     """with Bochs(...) as m: as with Machine. Neither ACPI nor a reset ends it: the test does."""
     patience = 3  # it shares two cores with QEMU's tests and is itself slow; what is measured in it is its own time
 
-    def __init__(self, test, name, model, cpus, modules, files=None, **image_options):
+    def __init__(self, test, name, model, cpus, modules, files=None, config="", commands="c\n", **image_options):
         missing = [p for p, path in PACKAGES.items() if not os.path.exists(path)]
         if missing:
             raise Failure("not installed: apt-get install " + " ".join(missing))
@@ -75,7 +75,7 @@ class Bochs(Machine):
         port = self.listener.getsockname()[1]
         command = ["bochs", "-q", "-f", "bochsrc", "-rc", "commands"]  # its debugger reads the commands, then nothing more
         again = "cd %s && (nc -l %d &) && %s\n" % (self.dir, port, " ".join(command))
-        for file, text in (("bochsrc", CONFIG % {"model": model, "cpus": cpus, "port": port}), ("commands", "c\n"), ("command", again)):
+        for file, text in (("bochsrc", CONFIG % {"model": model, "cpus": cpus, "port": port} + config), ("commands", commands), ("command", again)):
             with open(os.path.join(self.dir, file), "w") as f:
                 f.write(text)
         self.command = command

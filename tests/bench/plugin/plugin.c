@@ -1,5 +1,5 @@
-/* TCG plugin of make bench: writes the address of every instruction that CPU 0 executes from the first marker (xchg %cx, %cx) on, as
- * 64-bit words. -plugin plugin.so,out=FILE. QEMU's plugin interface, version 1 (docs/devel/tcg-plugins.rst); Debian has no header of
+/* TCG plugin of make bench: writes the address of every instruction that CPU 0 executes between two markers (xchg %bx, %bx), these too,
+ * as 64-bit words. -plugin plugin.so,out=FILE. QEMU's plugin interface, version 1 (docs/devel/tcg-plugins.rst); Debian has no header of
  * it, so what is used is declared here. */
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,11 +35,13 @@ static void executed(unsigned cpu, void *arg) {
         fwrite(&at, sizeof(at), 1, out);
 }
 static void marked(unsigned cpu, void *arg) {
+    bool was = on;
     on = true;
     executed(cpu, arg);
+    on = !was;
 }
 static void translated(plugin_id id, struct qemu_plugin_tb *tb) {
-    static const uint8_t marker[] = {0x66, 0x87, 0xc9};
+    static const uint8_t marker[] = {0x66, 0x87, 0xdb};
     (void)id;
     for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
