@@ -4,8 +4,10 @@
 static struct thread server, other;
 static sel_t pt, ping, pong;
 
-static void nothing_to_do(void) {}
-static void fail(void) { (void)nova_pt_ctrl(0, 0); }
+static void null_selector(void) {
+    pt = sel_new();
+    CHECK_EQ(nova_pt_ctrl(pt, 0), NOVA_BAD_CAP);
+}
 
 __attribute__((naked, used)) static void replies_entry(void) { __asm__("mov $1, %edi\n\tsyscall\n\tud2"); }
 static void server_make(sel_t pd, unsigned words) {
@@ -61,7 +63,7 @@ static void ping_pong(void) {
 #define CALL(name, setup, round)                                                                                       \
     { name, setup, round, bench_loop, 0, 0 }
 const struct bench_op bench_calls[] = {
-    CALL("fail", nothing_to_do, fail),
+    CALL("fail", null_selector, pt_ctrl),
     CALL("pt_ctrl", same_pd, pt_ctrl),
     CALL("call_same_pd", same_pd, call),
     CALL("call_1", words_1, call),
