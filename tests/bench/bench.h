@@ -28,6 +28,7 @@ static inline void bench_sample(void) {
                      :
                      : "rax", "rcx", "rdx", "memory");
 }
+/* With FS base 0: rounds do not use it unless they set it. */
 void bench_loop(void (*round)(void), u64 arg, unsigned count);
 /* Nothing between two samples: what the samples of bench_exits cost. */
 void bench_samples_only(void (*round)(void), u64 arg, unsigned count);

@@ -8,10 +8,12 @@ u32 *bench_at;
 __attribute__((noinline)) void bench_nothing(void) { __asm__ volatile(""); }
 __attribute__((noinline)) void bench_loop(void (*round)(void), u64 arg, unsigned count) {
     (void)arg;
+    __asm__ volatile("wrfsbase %0" : : "r"(0ul)); /* nothing here uses it */
     for (unsigned i = 0; i <= count; i++) {
         bench_sample();
         round();
     }
+    __asm__ volatile("wrfsbase %0" : : "r"(machine_tls));
 }
 void bench_samples_only(void (*round)(void), u64 arg, unsigned count) {
     (void)round, (void)arg;
