@@ -20,6 +20,7 @@ help:
 	@echo 'make check-full     the same, longer and with more tools (20 minutes at most)'
 	@echo 'make check-tsan     the scenarios under ThreadSanitizer: data races of the kernel; SEEDS=20 of each'
 	@echo 'make bench          instructions of each operation on QEMU (AMD-V) and Bochs (VT-x) against their budgets: ENGINE=qemu or bochs'
+	@echo '  curves with up to SCALE=8 CPUs (64: many minutes)'
 	@echo 'make profile OP=call_1    where the instructions of one operation go, by function'
 	@echo 'make bench-sim      speed of the simulator: a table'
 	@echo 'make check-hw       machine tests in QEMU and Bochs, and the matrix of both; TEST=name for one of them, TEST=list to see them'
@@ -293,7 +294,7 @@ $(B)/bench/plugin.so: tests/bench/plugin/plugin.c | $(NEED)
 	@mkdir -p $(@D)
 	$(Q)gcc $(COMMON) -O2 -fPIC -shared -fvisibility=hidden $< -o $@
 bench: $(BENCH_FILES)
-	@tools/bench table $(B)/bench $(ENGINE)
+	@tools/bench table $(B)/bench $(ENGINE); status=$$?; $(if $(filter bochs,$(ENGINE)),,tools/bench scale $(B)/bench $(SCALE) || status=1;) exit $$status
 profile: $(BENCH_FILES)
 	@tools/bench profile $(B)/bench '$(OP)' $(ENGINE)
 

@@ -7,6 +7,9 @@
 #define BENCH_REPEATS 3u
 #define BENCH_ROUNDS  1000u /* at most; rounds=N */
 
+#define BENCH_FILLED       0x100000ul /* selectors for many capabilities */
+#define BENCH_FILLED_ORDER 17u
+
 struct bench_op {
     const char *name;
     void (*setup)(void);
@@ -15,7 +18,15 @@ struct bench_op {
     u64 arg;
     u32 features; /* HIP features of which one must be there; 0: none */
 };
-extern const struct bench_op bench_calls[], bench_objects[], bench_exits[];
+extern const struct bench_op bench_calls[], bench_objects[], bench_exits[], bench_scale[];
+
+/* A server in another PD that only replies, and what is given to one; each with its round. */
+void bench_call_make(unsigned words);
+void bench_call(void);
+void bench_give_object_make(void);
+void bench_give_object(void);
+void bench_give_page_make(void);
+void bench_give_page(void);
 
 /* Begins and ends a stretch of rounds: does nothing but turn the trace of QEMU (plugin.c) or Bochs (magic_break) on and off. */
 static inline void bench_stretch(void) { __asm__ volatile("xchg %%bx, %%bx" : : : "memory"); }
@@ -33,3 +44,4 @@ void bench_loop(void (*round)(void), u64 arg, unsigned count);
 /* Nothing between two samples: what the samples of bench_exits cost. */
 void bench_samples_only(void (*round)(void), u64 arg, unsigned count);
 void bench_nothing(void);
+void bench_memory(u32 features);

@@ -16,11 +16,12 @@ static void server_make(sel_t pd, unsigned words) {
     utcb_set_items(&abi_main_thread, words, 0);
 }
 static void same_pd(void) { server_make(SEL_PD, 1); }
-static void words_1(void) { server_make(child_new(0), 1); }
-static void words_16(void) { server_make(child_new(0), 16); }
-static void words_64(void) { server_make(child_new(0), 64); }
+void bench_call_make(unsigned words) { server_make(child_new(0), words); }
+static void words_1(void) { bench_call_make(1); }
+static void words_16(void) { bench_call_make(16); }
+static void words_64(void) { bench_call_make(64); }
 static void pt_ctrl(void) { (void)nova_pt_ctrl(pt, 1); }
-static void call(void) { (void)nova_call(pt); }
+void bench_call(void) { (void)nova_call(pt); }
 
 /* Both use FS base and the SSE registers in every round. */
 static void fpu_use(void) {
@@ -63,14 +64,9 @@ static void ping_pong(void) {
 #define CALL(name, setup, round)                                                                                       \
     { name, setup, round, bench_loop, 0, 0 }
 const struct bench_op bench_calls[] = {
-    CALL("fail", null_selector, pt_ctrl),
-    CALL("pt_ctrl", same_pd, pt_ctrl),
-    CALL("call_same_pd", same_pd, call),
-    CALL("call_1", words_1, call),
-    CALL("call_16", words_16, call),
-    CALL("call_64", words_64, call),
-    CALL("call_1_fpu", words_1_fpu, call_fpu),
-    CALL("sm_up_down", semaphore, up_down),
-    CALL("sm_ping_pong", two_threads, ping_pong),
-    {0},
+    CALL("fail", null_selector, pt_ctrl),         CALL("pt_ctrl", same_pd, pt_ctrl),
+    CALL("call_same_pd", same_pd, bench_call),    CALL("call_1", words_1, bench_call),
+    CALL("call_16", words_16, bench_call),        CALL("call_64", words_64, bench_call),
+    CALL("call_1_fpu", words_1_fpu, call_fpu),    CALL("sm_up_down", semaphore, up_down),
+    CALL("sm_ping_pong", two_threads, ping_pong), {0},
 };

@@ -75,6 +75,7 @@ static void bench(const struct bench_op *op) {
         line_number(&l, more[i], 10);
     }
     line_text(&l, "\n");
+    CHECK_EQ(nova_revoke(crd_obj(BENCH_FILLED, BENCH_FILLED_ORDER, CRD_PERM_ANY), true), NOVA_SUCCESS);
     abi_case_end();
     if (abi_failed())
         abi_report(0, op->name);
@@ -84,7 +85,7 @@ static void bench(const struct bench_op *op) {
 
 _Noreturn void abi_main(u64 cpu);
 _Noreturn void abi_main(u64 cpu) {
-    static const struct bench_op *const tables[] = {bench_calls, bench_objects, bench_exits};
+    static const struct bench_op *const tables[] = {bench_calls, bench_objects, bench_exits, bench_scale};
     bool failed = false;
     abi_boot_cpu = cpu;
     abi_setup();
@@ -95,6 +96,8 @@ _Noreturn void abi_main(u64 cpu) {
                 bench(op);
                 failed |= abi_failed();
             }
+    if (machine_wanted("memory"))
+        bench_memory(features);
     machine_out(failed ? "bench: failed\n" : "bench: done\n");
     machine_end(failed);
 }

@@ -37,18 +37,18 @@ static void receiver_make(u64 crd, u64 to) {
     CHECK_EQ(nova_call(portal_new(&server, 0, IP(looks))), NOVA_SUCCESS);
     CHECK_EQ(seen, to);
 }
-static void object(void) {
+void bench_give_object_make(void) {
     given = sm_new(0);
     receiver_make(crd_obj(given, 0, PERM_SM_ALL), crd_obj(0x40, 0, PERM_SM_ALL));
 }
-static void give_object(void) {
+void bench_give_object(void) {
     give();
     (void)nova_revoke(crd_obj(given, 0, CRD_PERM_ANY), false);
 }
-static void page(void) {
+void bench_give_page_make(void) {
     receiver_make(crd_mem(VA_RAM >> 12, 0, PERM_MEM_R | PERM_MEM_W), crd_mem(VA_DST >> 12, 0, PERM_MEM_R | PERM_MEM_W));
 }
-static void give_page(void) {
+void bench_give_page(void) {
     give();
     (void)nova_revoke(crd_mem(VA_RAM >> 12, 0, CRD_PERM_ANY), false);
 }
@@ -60,8 +60,8 @@ static void create_destroy(void) {
 }
 
 const struct bench_op bench_objects[] = {
-    {"give_object", object, give_object, bench_loop, 0, 0},
-    {"give_page", page, give_page, bench_loop, 0, 0},
+    {"give_object", bench_give_object_make, bench_give_object, bench_loop, 0, 0},
+    {"give_page", bench_give_page_make, bench_give_page, bench_loop, 0, 0},
     {"create_destroy_sm", selector, create_destroy, bench_loop, 0, 0},
     {0},
 };

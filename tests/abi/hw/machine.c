@@ -61,12 +61,13 @@ static void option_text(const char *text, const char *name, char to[64]) {
             to[i] = text[n + i];
     }
 }
-static bool same(const char *a, const char *b) {
-    while (*a && *a == *b)
-        a++, b++;
-    return *a == *b;
+/* A '*' at the pattern's end stands for anything. */
+static bool matches(const char *pattern, const char *name) {
+    while (*pattern && *pattern == *name)
+        pattern++, name++;
+    return *pattern == *name || *pattern == '*';
 }
-bool machine_wanted(const char *name) { return (!only[0] || same(only, name)) && !same(skip, name); }
+bool machine_wanted(const char *name) { return (!only[0] || matches(only, name)) && !matches(skip, name); }
 static void options_read(void) {
     const struct abi_hip *hip = (const void *)ABI_HIP_ADDR;
     u64 aux = 0, at = VA_DST >> 12;

@@ -36,7 +36,7 @@ uint64_t machine_clock(void);
 static inline void machine_relax(void) { __asm__ volatile("pause" ::: "memory"); }
 unsigned machine_rounds(void); /* how often loops of stress cases run */
 uint64_t machine_seed(void);
-bool machine_wanted(const char *name); /* by only=NAME and skip=NAME */
+bool machine_wanted(const char *name); /* by only=NAME and skip=NAME, or the beginning of names with '*' behind it */
 
 /* Stack of slot i (they are used in turn) and back. */
 #define MACHINE_STACKS 64u
