@@ -112,6 +112,7 @@ static void entry_any_state(void) {
     abi_note("entry_any_state: states", events);
     abi_note("entry_any_state: refused", invalid);
     abi_note("entry_any_state: seed", abi_seed);
+    CHECK_EQ(nova_revoke(crd_obj(pd, 0, 0x1f), true), NOVA_SUCCESS); /* quietly: the log stands in the middle of ours */
     CHECK(wanted < 1000 || (invalid > wanted / 20 && invalid < wanted / 20 * 19));
 }
 
