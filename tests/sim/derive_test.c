@@ -323,8 +323,8 @@ static void utcb_root(u64 boot) {
 }
 static void refilled_slot_shows_the_new_page(void **s) {
     (void)s;
-    scenario(refill_root, 4, 300);
-    scenario(utcb_root, 4, 300);
+    scenario(refill_root, 4, 200);
+    scenario(utcb_root, 4, 100);
 }
 
 /* --- who revokes dies meanwhile: what still has the permission can be delegated as before --- */
