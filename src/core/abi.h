@@ -60,6 +60,7 @@ enum abi_crd_type { CRD_NULL = 0, CRD_MEM = 1, CRD_PIO = 2, CRD_OBJ = 3 };
 /* Typed item descriptor bits, section 2. */
 enum abi_item {
     ITEM_DELEGATE = 1 << 0,
+    ITEM_N = 1 << 8,  /* extension: the host page table has it without x, which is recorded and passed on */
     ITEM_D = 1 << 9,  /* also into the DMA page table */
     ITEM_G = 1 << 10, /* also into the guest page table or guest I/O bitmap */
     ITEM_H = 1 << 11, /* source is the kernel, root PD only */

@@ -107,7 +107,7 @@ static void tables_write(const struct node *n) {
     if (n->type != CRD_MEM || !(n->perm & PERM_MEM_R))
         return;
     if (n->tables & NODE_HOST)
-        ptab_map(&pd->host, n->base, n->source, n->order, n->perm);
+        ptab_map(&pd->host, n->base, n->source, n->order, space_node_host_perm(n));
     if (n->tables & NODE_GUEST)
         ptab_map(&pd->guest, n->base, n->source, n->order, n->perm);
     if (n->tables & NODE_DMA)
@@ -135,7 +135,7 @@ enum abi_status space_node_install(const struct node *what) {
 enum abi_status space_node_widen(struct node *n, unsigned tables) {
     struct space *s = space_of(n->pd, n->type);
     struct node more = *n;
-    more.tables = (u8)(tables & ~n->tables);
+    more.tables = (u8)(tables & ~n->tables & NODE_TABLES);
     spin_lock(&s->lock);
     enum abi_status status = tables_reserve(&more);
     if (status == NOVA_SUCCESS) {

@@ -36,6 +36,7 @@ enum node_tables {
     NODE_TABLES = NODE_HOST | NODE_GUEST | NODE_DMA,
     NODE_UTCB = 8,   /* a UTCB page: revocable, never delegated or translated */
     NODE_FIXED = 16, /* kernel-owned (HIP, image): ordinary for revoke, no source tree */
+    NODE_NX = 32,    /* not executable in the host table, whatever perm says */
 };
 
 struct space {

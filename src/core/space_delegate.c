@@ -162,8 +162,8 @@ enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd, u64 it
         return SPACE_DONE;
     if (g.type != CRD_OBJ)
         g.tables = NODE_HOST | (item & ITEM_G ? NODE_GUEST : 0);
-    if (g.type == CRD_MEM && (item & ITEM_D))
-        g.tables |= NODE_DMA;
+    if (g.type == CRD_MEM)
+        g.tables |= (item & ITEM_D ? NODE_DMA : 0) | (item & ITEM_N ? NODE_NX : 0);
     *out = CRD_MAKE(g.type, g.to.base, g.to.order, g.mask);
     enum space_result result = SPACE_DONE;
     while (result == SPACE_DONE && g.pos < sel_range_size(g.from)) {

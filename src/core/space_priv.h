@@ -41,6 +41,10 @@ u64 *space_tree_splits(
 /* Makes a node of what `n` says (base, source, pd, parent, tree, type, order, perm, tables): memory, tables, the object's
  * reference first, then the commit. Tree lock and space lock held. BAD_MEM; BAD_CAP if the object is dying. */
 must_check enum abi_status space_node_install(const struct node *n);
+/* What the host table gives its threads. */
+static inline unsigned space_node_host_perm(const struct node *n) {
+    return n->tables & NODE_NX ? n->perm & ~(unsigned)PERM_MEM_X : n->perm;
+}
 /* Enters n's range into further tables (NODE_GUEST, NODE_DMA). Tree lock held. BAD_MEM. */
 must_check enum abi_status space_node_widen(struct node *n, unsigned tables);
 /* A node for half of one that is split: charged to its PD even beyond the limit, or the PD could keep others from revoking. */

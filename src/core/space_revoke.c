@@ -102,7 +102,7 @@ static bool others_flushed(bool may_stop) {
 static void mem_reduce(struct node *n, struct batch_pd *b) {
     struct pd *pd = n->pd;
     u8 changed = 0;
-    if ((n->tables & NODE_HOST) && ptab_unmap(&pd->host, n->base, n->order, n->perm, &b->pages))
+    if ((n->tables & NODE_HOST) && ptab_unmap(&pd->host, n->base, n->order, space_node_host_perm(n), &b->pages))
         changed |= NODE_HOST;
     if ((n->tables & NODE_GUEST) && ptab_unmap(&pd->guest, n->base, n->order, n->perm, &b->pages))
         changed |= NODE_GUEST;

@@ -97,7 +97,8 @@ static void leaf_check(void *ctx, u64 vpn, unsigned order, u64 pfn, unsigned per
     const struct node *n = space_index_from(&t->pd->mem, vpn);
     assert(n && n->base <= vpn && vpn + (1ul << order) - 1 <= node_last(n) && (n->tables & t->bit));
     assert(pfn == n->source + (vpn - n->base));
-    assert(perm == (t->bit == NODE_DMA ? n->perm & ~(unsigned)PERM_MEM_X : n->perm));
+    bool never = t->bit == NODE_DMA || (t->bit == NODE_HOST && n->tables & NODE_NX);
+    assert(perm == (never ? n->perm & ~(unsigned)PERM_MEM_X : n->perm));
     t->pages += 1ul << order;
 }
 

@@ -126,6 +126,25 @@ static void delegate_memory_readonly(void) {
     CHECK(!machine_probe(VA_DST + PAGE, true));
     CHECK_EQ(perms_of(CRD_MEM, DST + 1), PERM_MEM_R);
 }
+/* With N the right x is there, and goes on, but its own threads do not execute. */
+static void delegate_memory_not_executable(void) {
+    CHECK_EQ(grab_mem(RAM, 1, 7, DST, ITEM_N), crd_mem(DST, 1, 7));
+    CHECK_EQ(perms_of(CRD_MEM, DST), 7);
+    CHECK(machine_probe(VA_DST, true));
+    CHECK(!machine_probe_exec(VA_DST));
+    CHECK_EQ(grab_mem(DST, 0, PERM_MEM_R | PERM_MEM_X, DST + 2, 0), crd_mem(DST + 2, 0, PERM_MEM_R | PERM_MEM_X));
+    CHECK(machine_probe_exec(VA_DST + 2 * PAGE));
+    CHECK(!machine_probe(VA_DST + 2 * PAGE, true));
+    CHECK_EQ(nova_revoke(crd_mem(RAM, 0, PERM_MEM_W), false), NOVA_SUCCESS); /* splits it */
+    CHECK_EQ(perms_of(CRD_MEM, DST), PERM_MEM_R | PERM_MEM_X);
+    CHECK_EQ(perms_of(CRD_MEM, DST + 1), 7);
+    CHECK(!machine_probe(VA_DST, true) && !machine_probe_exec(VA_DST));
+    CHECK(machine_probe(VA_DST + PAGE, true) && !machine_probe_exec(VA_DST + PAGE));
+    CHECK_EQ(grab_mem(DST + 1, 0, 7, DST + 1, ITEM_G | ITEM_N),
+             crd_mem(DST + 1, 0, 7)); /* stays as it is in the host table */
+    CHECK(machine_probe(VA_DST + PAGE, true) && !machine_probe_exec(VA_DST + PAGE));
+    CHECK(machine_probe_exec(VA_DST + 2 * PAGE));
+}
 /* Without r no translation, but the rights are there. */
 static void delegate_memory_no_read(void) {
     CHECK_EQ(grab_mem(RAM, 0, PERM_MEM_W | PERM_MEM_X, DST, 0), crd_mem(DST, 0, PERM_MEM_W | PERM_MEM_X));
@@ -356,6 +375,7 @@ const struct abi_case delegate_cases[] = {
     CASE(delegate_twice),
     CASE(delegate_memory),
     CASE(delegate_memory_readonly),
+    CASE(delegate_memory_not_executable),
     CASE(delegate_memory_no_read),
     CASE(delegate_memory_range),
     CASE(delegate_memory_occupied),

@@ -293,10 +293,11 @@ static void tables_root(u64 cpu) {
     unsigned perm;
     prepare();
     ram_map(ABI_ROOT_UTCB, 4);
-    static const u32 flags[] = {0, ITEM_G, ITEM_D, ITEM_G | ITEM_D};
-    for (unsigned i = 0; i < 4; i++) {
+    static const u32 flags[] = {0, ITEM_G, ITEM_D, ITEM_G | ITEM_D, ITEM_G | ITEM_N};
+    for (unsigned i = 0; i < ARRAY_SIZE(flags); i++) {
         (void)grab(ABI_ROOT_UTCB, crd_mem(page, 0, 7), to << 12 | flags[i], crd_mem(to, 0, 7));
         sim_expect_eq(ptab_lookup(&root_pd->host, to, &pfn, &perm), true);
+        sim_expect_eq(perm, flags[i] & ITEM_N ? 3 : 7);
         sim_expect_eq(ptab_lookup(&root_pd->guest, to, &pfn, &perm), (flags[i] & ITEM_G) != 0);
         if (flags[i] & ITEM_G)
             sim_expect(pfn == RAM_PFN && perm == 7);

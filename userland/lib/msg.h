@@ -27,7 +27,7 @@ void msg_put_word(struct msg *m, uint64_t word);
 void msg_put_bytes(struct msg *m, const void *bytes, size_t len);
 void msg_put_string(struct msg *m, const char *text);
 
-/* flags: ITEM_G, ITEM_D, ITEM_H. hotspot: selector or page in the receiver's window. */
+/* flags: ITEM_G, ITEM_D, ITEM_H, ITEM_N. hotspot: selector or page in the receiver's window. */
 void msg_add_delegate(struct msg *m, uint64_t crd, uint64_t hotspot, uint64_t flags);
 void msg_add_translate(struct msg *m, uint64_t crd);
 bool msg_end(struct msg *m);

@@ -58,7 +58,7 @@ bool grab_memory(uint64_t page, uint64_t pages) {
 
         /* Sender: the physical page; receiver: the page in the window at ROOT_PHYS_VA, named by the hotspot. */
         msg_begin(&m, thread_utcb());
-        done = msg_add_pages(&m, page, page, pages, PERM_MEM_ALL, ITEM_H);
+        done = msg_add_pages(&m, page, page, pages, PERM_MEM_ALL, ITEM_H | ITEM_N);
         if (!grab_send(&m, window))
             return false;
         page += done;

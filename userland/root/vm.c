@@ -108,7 +108,7 @@ static uint64_t vm_ram_map(struct component *c, struct msg *out, uint64_t offset
     for (const struct grant *g = c->grants; g; g = g->next) {
         if (g->kind != GRANT_RAM || g->va != COMP_VA_RAM + (offset << 12))
             continue;
-        (void)msg_add_pages(out, (ROOT_PHYS_VA >> 12) + g->page, g->va >> 12, g->pages, g->perm, 0);
+        (void)msg_add_pages(out, (ROOT_PHYS_VA >> 12) + g->page, g->va >> 12, g->pages, g->perm, ITEM_N);
         return offset + g->pages < c->ram_pages ? offset + g->pages : 0;
     }
     *status = PARENT_BAD;

@@ -286,12 +286,12 @@ static void memory_map(struct vcpu *v, struct abi_utcb *u, uint64_t gpa) {
     if (gpa < low) {
         uint64_t start = gpa & ~((1ull << 30) - 1); /* the RAM's pieces are at most 1 GiB, naturally aligned */
         uint64_t len = low - start < 1ull << 30 ? low - start : 1ull << 30;
-        (void)msg_add_pages(&m, base + (start >> 12), start >> 12, len >> 12, PERM_MEM_ALL, ITEM_G);
+        (void)msg_add_pages(&m, base + (start >> 12), start >> 12, len >> 12, PERM_MEM_ALL, ITEM_G | ITEM_N);
     } else {
         uint64_t off = (gpa - GMEM_HIGH_START) & ~((1ull << 30) - 1);
         uint64_t len = high - off < 1ull << 30 ? high - off : 1ull << 30;
         (void)msg_add_pages(&m, base + ((low + off) >> 12), (GMEM_HIGH_START + off) >> 12, len >> 12, PERM_MEM_ALL,
-                            ITEM_G);
+                            ITEM_G | ITEM_N);
     }
     (void)msg_end(&m);
 }

@@ -1,4 +1,4 @@
-"""The live page tables: the kernel half has no page that is both writable and executable, or the user's; SMEP, SMAP, UMIP, WP and NX are on. What components have is shown.
+"""The live page tables: the kernel half has no page that is both writable and executable, or the user's, a component none that is both; SMEP, SMAP, UMIP, WP and NX are on.
 With mitigations=force: threads' tables have of the kernel what entries need (docs/hardening.md), and the kernel's have no page of a user."""
 import os
 import re
@@ -62,6 +62,9 @@ def isolated_check(cpu, pages):
     own = sum(a < STACK_AREA and a >> 12 & 3 in (1, 2) for a in kernel)
     if len(text) > 2 or len(data) != 1 or len(kernel) - len(text) - 1 - own != CPUS * (2 + len(IST)) or own not in (CPUS * 2, 64 * 2):
         raise Failure("CPU %d: %d pages of entry text, %d of data, %d of port bitmaps, %d in all" % (cpu, len(text), len(data), own, len(kernel)))
+    both = [a for a, f in pages if a < KERNEL_HALF and "W" in f and "X" not in f]
+    if both:
+        raise Failure("CPU %d: %d pages of the component are writable and executable, from %x" % (cpu, len(both), min(both)))
     return len(kernel), len(pages) - len(kernel)
 
 
@@ -131,6 +134,7 @@ def whole(test):
             monitor.ask("cont")
     if len(seen) < 2:
         raise Failure("only %d address spaces were seen" % len(seen))
-    # Not judged yet: root's windows onto memory that it hands out, and a VMM's guest memory, hold x to be able to pass it on (docs/hardening.md).
     for root, (kernel, text, low, both) in sorted(seen.items()):
+        if both:
+            raise Failure("address space %x: %d pages of the component are writable and executable" % (root, both))
         test.note("address space %x: %d pages of the kernel, %d of them executable; %d of the component, %d of them writable and executable" % (root, kernel, text, low, both))
