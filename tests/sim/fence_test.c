@@ -105,6 +105,32 @@ static void no_idle_cpu_is_overlooked(void **s) {
     fenced(idle_root, 2, 60);
 }
 
+/* In every order: a deadline wakes two idle CPUs, and one of them destroys what the other one's thread waited for. */
+static u64 deadline;
+static void sleeper_once(u64 rdi) {
+    (void)rdi;
+    (void)nova_sm_down(sm, false, deadline);
+    down(go); /* never */
+}
+static void idle_once_root(u64 cpu) {
+    sel_t never = sem_make(0);
+    go = sem_make(0);
+    deadline = sim_clock() + 100000;
+    OK(nova_create_sm(sm = 0x2000, SEL_PD, 0));
+    startup_make((unsigned)cpu ^ 1);
+    thread_start((unsigned)cpu ^ 1, 10, sleeper_once);
+    sim_expect_eq(nova_sm_down(never, false, deadline - 10000), NOVA_TIMEOUT);
+    sim_begin();
+    sim_expect_eq(nova_sm_down(never, false, deadline), NOVA_TIMEOUT);
+    OK(nova_revoke(crd_obj(sm, 0, 0x1f), true));
+    sim_expect_eq(nova_sm_down(never, false, deadline + 20000), NOVA_TIMEOUT);
+    sim_done();
+}
+static void no_idle_cpu_is_freed_under(void **s) {
+    (void)s;
+    exhaust(idle_once_root);
+}
+
 /* A guest that runs is shot out of it, and one that is about to run sees the new generation of its table; if both failed, it would read through a
  * translation after its revoke has returned.
  *
@@ -229,8 +255,8 @@ static void no_entry_keeps_a_translation(void **s) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(second_post_is_not_lost),      cmocka_unit_test(second_post_for_the_dead_is_not_lost),
-        cmocka_unit_test(no_idle_cpu_is_overlooked),    cmocka_unit_test(no_guest_keeps_a_translation),
-        cmocka_unit_test(no_entry_keeps_a_translation),
+        cmocka_unit_test(no_idle_cpu_is_overlooked),    cmocka_unit_test(no_idle_cpu_is_freed_under),
+        cmocka_unit_test(no_guest_keeps_a_translation), cmocka_unit_test(no_entry_keeps_a_translation),
     };
     return cmocka_run_group_tests_name("sim fences", tests, NULL, NULL);
 }
