@@ -128,6 +128,8 @@ static void delegate_memory_readonly(void) {
 }
 /* With N the right x is there, and goes on, but its own threads do not execute. */
 static void delegate_memory_not_executable(void) {
+    machine_code_put(VA_RAM);
+    machine_code_put(VA_RAM + PAGE);
     CHECK_EQ(grab_mem(RAM, 1, 7, DST, ITEM_N), crd_mem(DST, 1, 7));
     CHECK_EQ(perms_of(CRD_MEM, DST), 7);
     CHECK(machine_probe(VA_DST, true));

@@ -494,7 +494,7 @@ static void memory(void) {
     assert_int_equal(CRD_BASE(crd), (uintptr_t)vm.mem.base >> 12);
     assert_int_equal(CRD_TYPE(crd), CRD_MEM);
     assert_int_equal(CRD_ORDER(crd), 9);
-    assert_int_equal(flags & 0xfff, ITEM_DELEGATE | ITEM_G);
+    assert_int_equal(flags & 0xfff, ITEM_DELEGATE | ITEM_G | ITEM_N);
     assert_int_equal(flags >> 12, 0);
     assert_int_equal(vm.vcpu[0].exits[EXIT_MEMORY], 1);
 }
