@@ -156,16 +156,9 @@ static void late_root(u64 boot) {
     }
     sim_done();
 }
-static void every_schedule(void (*root)(u64), int preemptions) {
-    struct sim_options o = {
-        .cpus = 2, .root = root, .setup = true, .sched = SIM_EXHAUSTIVE, .preemptions = preemptions};
-    u64 runs = sim_count(&o, 1, 200000, SIM_OK);
-    assert_true(sim_stats()->exhausted);
-    assert_int_equal(runs, sim_stats()->runs);
-}
 static void late_delegation_finds_nothing(void **s) {
     (void)s;
-    every_schedule(late_root, 1);
+    every_schedule(late_root, 1, false);
 }
 
 /* --- every schedule of a revoke against one that splits what it walks through --- */
@@ -200,7 +193,7 @@ static void split_root(u64 boot) {
 }
 static void split_under_a_revoke_leaves_nothing(void **s) {
     (void)s;
-    every_schedule(split_root, 2);
+    every_schedule(split_root, 2, false);
 }
 
 /* --- while another CPU's revoke has changed the tables and not flushed yet --- */

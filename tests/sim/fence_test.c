@@ -8,19 +8,6 @@ static void fenced(void (*root)(u64), unsigned cpus, unsigned seeds) {
     assert_int_equal(sim_seeds(&o, 1, seeds, SIM_OK), 0);
 }
 
-static void exhaust(void (*root)(u64)) {
-    struct sim_options o = {.cpus = 2,
-                            .root = root,
-                            .setup = true,
-                            .store_buffers = true,
-                            .stores_stay = true,
-                            .sched = SIM_EXHAUSTIVE,
-                            .preemptions = 2};
-    unsigned runs = sim_count(&o, 1, 200000, SIM_OK);
-    assert_true(sim_stats()->exhausted);
-    assert_int_equal(runs, sim_stats()->runs);
-}
-
 static u64 charged(void) {
     u64 out[2];
     static sel_t never;
@@ -71,7 +58,7 @@ static void dead_root(u64 cpu) {
 }
 static void second_post_for_the_dead_is_not_lost(void **s) {
     (void)s;
-    exhaust(dead_root);
+    every_schedule(dead_root, 2, true);
 }
 
 /* rcu.c: a CPU that leaves idle says so, then follows pointers; who begins an epoch has unlinked before, then looks who is idle. A deadline wakes a
@@ -128,7 +115,7 @@ static void idle_once_root(u64 cpu) {
 }
 static void no_idle_cpu_is_freed_under(void **s) {
     (void)s;
-    exhaust(idle_once_root);
+    every_schedule(idle_once_root, 2, true);
 }
 
 /* A guest that runs is shot out of it, and one that is about to run sees the new generation of its table; if both failed, it would read through a
@@ -249,7 +236,7 @@ static void once_root(u64 cpu) {
 }
 static void no_entry_keeps_a_translation(void **s) {
     (void)s;
-    exhaust(once_root);
+    every_schedule(once_root, 2, true);
 }
 
 int main(void) {

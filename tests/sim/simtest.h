@@ -127,6 +127,22 @@ static inline void scenario_on(enum sim_vendor vendor, void (*root)(u64), unsign
     if (!getenv("MODEL") && !getenv("STOREBUF") && !getenv("TRACE"))
         assert_int_equal(sim_seeds(&o, 1001, (seeds + 3) / 4, SIM_OK), 0);
 }
+/* One CMocka case: what follows sim_begin() on two CPUs in every order with at most so many preemptions; with store buffers, stores stay there
+ * until an instruction lets them out. Under ThreadSanitizer each run is a process of its own: there, some orders. */
+static inline void every_schedule(void (*root)(u64), int preemptions, bool store_buffers) {
+    struct sim_options o = {
+        .cpus = 2, .root = root, .setup = true, .store_buffers = store_buffers, .stores_stay = store_buffers};
+#ifdef SIM_TSAN
+    (void)preemptions;
+    assert_int_equal(sim_seeds(&o, 1, 20, SIM_OK), 0);
+#else
+    o.sched = SIM_EXHAUSTIVE;
+    o.preemptions = preemptions;
+    u64 runs = sim_count(&o, 1, 200000, SIM_OK);
+    assert_true(sim_stats()->exhausted);
+    assert_int_equal(runs, sim_stats()->runs);
+#endif
+}
 static inline void scenario(void (*root)(u64), unsigned cpus, unsigned seeds) {
     scenario_on(SIM_ANY, root, cpus, seeds);
 }
