@@ -38,13 +38,16 @@ static void state_good(void) {
 }
 
 /* What emulators do not survive; not the kernel's fault, and nothing that it could prevent. QEMU 7.2 loses itself when a guest leaves with EFER.LME set and CR4.PAE and CR0.PG clear: its VM exit does not bring back the host's CR0
- * (cpu_x86_update_cr0: "XXX: generate an exception"). Bochs 2.7 with AMD-V panics when a guest leaves in virtual-8086 mode. */
+ * (cpu_x86_update_cr0: "XXX: generate an exception"). Bochs 2.7 with AMD-V panics when a guest leaves in virtual-8086 mode; with VT-x
+ * no interrupt leaves a guest that is entered with interrupts off and waits (HLT) or spins (TEST=modes). */
 static void emulator_spare(void) {
     u64 efer = utcb_get(&handler, STATE_WORD(efer));
     if (!vmx() && !(utcb_get(&handler, STATE_WORD(cr4)) & 0x20))
         utcb_put(&handler, STATE_WORD(efer), efer &= ~0x100ul);
     if (!vmx())
         utcb_put(&handler, STATE_WORD(rflags), utcb_get(&handler, STATE_WORD(rflags)) & ~(1ul << 17));
+    else
+        utcb_put(&handler, STATE_WORD(rflags), utcb_get(&handler, STATE_WORD(rflags)) | 1ul << 9);
 }
 
 static void state_spoil(void) {

@@ -21,6 +21,7 @@ ROWS = {
     "QEMU, 2 CPUs": ["boots", "abi"],
     "QEMU, 4 CPUs": ["boots", "abi"],
     "QEMU, 8 CPUs": ["boots", "abi"],
+    "QEMU, 64 CPUs": ["boots", "abi"],
     "QEMU, 64 of 72 CPUs": ["boots", "abi"],
 }
 

@@ -1,4 +1,4 @@
-"""The interface suite (tests/abi) as root task: 4 CPUs with one emulator thread each and an IOMMU, then 1, 2, 8 and more CPUs than Novella uses, and without AMD-V;
+"""The interface suite (tests/abi) as root task: 4 CPUs with one emulator thread each and an IOMMU, then 1, 2, 8, 64 and more CPUs than Novella uses, and without AMD-V;
 1,000 guest states at and across the boundary of validity (SEED=n).
 QEMU's teaching device `edu` is the one that does DMA."""
 import os
@@ -14,6 +14,7 @@ RUNS = [("cpus4", "abi", ["QEMU AMD-V", "QEMU, 4 CPUs"], 4, "max", IOMMU, "round
         ("entry", "entry-fuzz", ["QEMU AMD-V"], 2, "max", [], FUZZ, 1, 120),
         ("cpus1", "abi", ["QEMU, 1 CPU"], 1, "max", [], "rounds=50", 165, 120),
         ("cpus2", "abi", ["QEMU, 2 CPUs"], 2, "max", [], "rounds=50", 170, 120), ("cpus8", "abi", ["QEMU, 8 CPUs"], 8, "max", [], "rounds=20", 195, 120),
+        ("cpus64", "abi", ["QEMU, 64 CPUs"], 64, "max", [], "rounds=10", 195, 240),
         ("cpus72", "abi", ["QEMU, 64 of 72 CPUs"], 72, "max", [], "rounds=10", 195, 240),  # 8 stay parked
         ("nosvm", "abi", [], 2, "max,svm=off", IOMMU_39, "rounds=50", 170, 120)]
 
