@@ -89,6 +89,12 @@ static void flight_end(struct flight *f, bool unknown) {
     *f = flights[--flying];
 }
 
+/* What the running CPU has done is seen by all when its step is over: it is on its way to user mode, where user.c lets its stores out. */
+static void flight_land(struct flight *f) {
+    sim_stores_done();
+    flight_end(f, false);
+}
+
 /* Its EC was shut down before it was done. The revoke of one that is gone is finished all the same. */
 static bool given_up(const struct flight *f) {
     const struct ec *ec = f->ec;
@@ -193,7 +199,7 @@ void __wrap_hypercall_run(struct cpu *c, struct ec *ec) {
         return;
     if (f->step)
         hypercall_done(ec, f->step);
-    flight_end(f, false);
+    flight_land(f);
     batch_try();
 }
 
@@ -210,7 +216,7 @@ bool __wrap_hypercall_finish(struct ec *ec) {
         return false;
     if (f->step)
         hypercall_done(ec, f->step);
-    flight_end(f, false);
+    flight_land(f);
     batch_try();
     return true;
 }
@@ -270,7 +276,7 @@ static void message_end(const struct ec *ec, const struct ec *waits, bool done) 
         s->unknown |= s->visible && !s->unknown && (s->xlt != s->to->xlt || s->del != s->to->del);
         s->from = s->to = NULL;
     }
-    flight_end(f, false);
+    flight_land(f);
     batch_try();
 }
 
