@@ -102,8 +102,7 @@ struct ec *core_resume(struct cpu *c) {
         case CONT_USER:
             if (unlikely(atomic_load_rlx(&ec->hazard)) && ec_hazards(c, ec))
                 continue;
-            if (ec->kind !=
-                EC_VCPU) /* a guest has its own tables (guest_space); its host finds those of the VMM again */
+            if (ec->kind != EC_VCPU) /* a guest has tables of its own: guest_space */
                 arch_space_load(ec->pd);
             lazy_state_load(c, ec);
             if (unlikely(c->trained_by != ec->pd)) {
