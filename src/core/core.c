@@ -85,6 +85,17 @@ static void lazy_state_load(struct cpu *c, struct ec *ec) {
     }
 }
 
+/* What user or guest mode needs besides the general registers. */
+static inline void state_load(struct cpu *c, struct ec *ec) {
+    if (ec->kind != EC_VCPU) /* a guest has tables of its own: guest_space */
+        arch_space_load(ec->pd);
+    lazy_state_load(c, ec);
+    if (unlikely(c->trained_by != ec->pd)) {
+        mitigate_domain_switch();
+        c->trained_by = ec->pd;
+    }
+}
+
 struct ec *core_resume(struct cpu *c) {
     u32 ignore =
         0; /* teardown goes on for one step at every kernel exit, not longer: who runs next has other things to do */
@@ -102,13 +113,7 @@ struct ec *core_resume(struct cpu *c) {
         case CONT_USER:
             if (unlikely(atomic_load_rlx(&ec->hazard)) && ec_hazards(c, ec))
                 continue;
-            if (ec->kind != EC_VCPU) /* a guest has tables of its own: guest_space */
-                arch_space_load(ec->pd);
-            lazy_state_load(c, ec);
-            if (unlikely(c->trained_by != ec->pd)) {
-                mitigate_domain_switch();
-                c->trained_by = ec->pd;
-            }
+            state_load(c, ec);
             return ec;
         case CONT_RECV:
             ipc_receive(c, ec);
@@ -146,9 +151,16 @@ struct ec *core_resume(struct cpu *c) {
 }
 
 struct ec *core_syscall(struct cpu *c) {
-    cpu_count_event(c, c->ec->regs.rdi & 0xf);
-    hypercall_run(c, c->ec);
-    return core_resume(c);
+    struct ec *ec = c->ec;
+    cpu_count_event(c, ec->regs.rdi & 0xf);
+    hypercall_run(c, ec);
+    struct ec *next = c->ec;
+    if (unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&next->hazard) || next->cont != CONT_USER ||
+                 next->kind == EC_VCPU))
+        return NULL;
+    if (next != ec)
+        state_load(c, next);
+    return next;
 }
 
 struct ec *core_exception(struct cpu *c, u64 fault_addr) {

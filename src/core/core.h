@@ -47,7 +47,8 @@ must_check bool core_cpu_init(struct cpu *c);
 /* On the boot CPU, when all CPUs are up: root PD, EC, SC from module 0. False: message logged. */
 must_check bool core_root_init(struct cpu *c);
 
-/* A hypercall of c->ec, whose regs are saved. */
+/* A hypercall of c->ec. Of its registers those that C keeps over a call may not be saved yet: they are neither read nor written. Which thread
+ * runs next, as core_resume says, or NULL: core_resume knows, with all of them saved. */
 struct ec *core_syscall(struct cpu *c);
 /* Exception `regs.vec` of c->ec (a thread), error code in regs.err, fault address for #PF. #NM is resolved inside. */
 struct ec *core_exception(struct cpu *c, u64 fault_addr);

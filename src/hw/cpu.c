@@ -87,7 +87,7 @@ void alternatives_apply(void) {
 }
 
 struct gate hw_idt[256] __attribute__((aligned(4096))); /* a page of its own: isolation */
-extern const char trap_stubs[], syscall_entry[];
+extern const char trap_stubs[], syscall_entry[], syscall_entry_isolated[];
 
 struct table_pointer {
     u16 limit;
@@ -159,8 +159,8 @@ void cpu_tables_load(struct cpu *c) {
     gate_set(18, IST_MC, 0);
     idt_load();
     wrmsr(MSR_STAR, (u64)SYSRET_BASE << 48 | (u64)SEL_KCODE << 32);
-    wrmsr(MSR_LSTAR, (u64)syscall_entry);
-    wrmsr(MSR_CSTAR, (u64)syscall_entry); /* unreachable: no compatibility mode for users */
+    wrmsr(MSR_LSTAR, (u64)(mitigations & MIT_ISOLATION ? syscall_entry_isolated : syscall_entry));
+    wrmsr(MSR_CSTAR, rdmsr(MSR_LSTAR)); /* unreachable: no compatibility mode for users */
     wrmsr(MSR_FMASK, 0x257fd5); /* all but bit 1, RF and VM: IF TF DF AC NT IOPL ID and the arithmetic flags */
     wrmsr(MSR_SYSENTER_CS, 0);  /* SYSENTER faults */
 }

@@ -1,5 +1,6 @@
-/* Kernel entries and the way back to user mode. Registers of a thread go straight into its EC: TSS.RSP0 and mach.frame_end point to the end
- * of the current EC's struct uregs. Then the CPU's one kernel stack is used, empty at each entry.
+/* Kernel entries and the way back to user mode. Registers of a thread go straight into its EC: hw_entry.ec is the current one, TSS.RSP0 the
+ * end of its struct uregs. Then the CPU's one kernel stack is used, empty at each entry. A system call stores only what C would lose; the
+ * rest follows if core_syscall does not come back to the same EC.
  * GS base is the CPU's struct hw_entry in the kernel, the user's in KERNEL_GS_BASE.
  * Under isolation all this runs on a thread's tables until CR3 is the kernel's, and on the way back once it is the thread's: then there are only
  * this text, the struct hw_entry and the stack at hand. Frames of traps are at the end of its page instead, and are copied. */
@@ -40,45 +41,97 @@
     pop %rax
     .endm
 
+    .macro kept_gprs op /* what C keeps over a call: in place until another EC runs or the EC's registers are looked at */
+    \op %rbx, EC_REGS + 0x58
+    \op %rbp, EC_REGS + 0x50
+    \op %r12, EC_REGS + 0x18
+    \op %r13, EC_REGS + 0x10
+    \op %r14, EC_REGS + 0x08
+    \op %r15, EC_REGS + 0x00
+    .endm
+    .macro other_gprs op /* and what it does not, but for RCX and R11 */
+    \op %rdi, EC_REGS + 0x40
+    \op %rsi, EC_REGS + 0x48
+    \op %rdx, EC_REGS + 0x60
+    \op %rax, EC_REGS + 0x70
+    \op %r8, EC_REGS + 0x38
+    \op %r9, EC_REGS + 0x30
+    \op %r10, EC_REGS + 0x28
+    .endm
+    .macro store reg, offset
+    mov \reg, \offset(%rsp)
+    .endm
+    .macro load reg, offset
+    mov \offset(%rsp), \reg
+    .endm
+
     .section .entry.text, "ax"
-    .global syscall_entry
+    .global syscall_entry, syscall_entry_isolated
     .balign 64
+syscall_entry_isolated:
+    swapgs
+    mov %rsp, %gs:ENTRY_SCRATCH
+    mov hw_kernel_root(%rip), %rsp
+    mov %rsp, %cr3
+    jmp 1f
 syscall_entry: /* FMASK cleared IF TF DF AC NT; RCX = RIP, R11 = RFLAGS */
     swapgs
     mov %rsp, %gs:ENTRY_SCRATCH
-    alt ALT_ISOLATION
-    mov hw_kernel_root(%rip), %rsp
-    mov %rsp, %cr3
-    alt_end
-    mov %gs:ENTRY_FRAME_END, %rsp
-    pushq $SEL_UDATA
-    pushq %gs:ENTRY_SCRATCH
-    push %r11
-    pushq $SEL_UCODE
-    push %rcx
-    pushq $0
-    pushq $VEC_SYSCALL
-    save_gprs
+1:  mov %gs:ENTRY_EC, %rsp
+    store %rcx, EC_REGS + REGS_RIP
+    mov %gs:ENTRY_SCRATCH, %rcx
+    store %rcx, EC_REGS + REGS_RSP
+    store %r11, EC_REGS + REGS_RFLAGS
+    other_gprs store
     mov %gs:ENTRY_STACK, %rsp
     mov %gs:ENTRY_SELF, %rdi
-    xor %ebp, %ebp
-    call hw_syscall
-
-/* RAX: struct uregs of the thread to resume; hw_leave has checked its RIP. */
-leave:
-    mov %rax, %rsp
-    cmpl $VEC_SYSCALL, REGS_VEC(%rsp)
-    jne 1f
-    restore_gprs
-    mov 0x10(%rsp), %rcx /* rip; rsp stands at regs.vec */
-    mov 0x20(%rsp), %r11 /* rflags */
-    mov 0x28(%rsp), %rsp
+    call core_syscall
+    mov %gs:ENTRY_EC, %rsp
+    cmp %rax, %rsp
+    jne syscall_switch
+syscall_leave: /* RSP: the EC, which came by a system call; RIP is that of the call, or a portal's */
+    other_gprs load
+    load %rcx, EC_REGS + REGS_RIP
+    load %r11, EC_REGS + REGS_RFLAGS
+    load %rsp, EC_REGS + REGS_RSP
     alt ALT_ISOLATION | ALT_VERW
     jmp leave_guarded
     alt_end
     swapgs
     sysretq
-1:  restore_gprs
+
+syscall_switch: /* RAX: the EC to resume, a thread with all its registers in place; 0: hw_resume knows */
+    kept_gprs store
+    movq $VEC_SYSCALL, EC_REGS + REGS_VEC(%rsp)
+    test %rax, %rax
+    jz 2f
+    mov %rax, %gs:ENTRY_EC
+    alt ALT_ISOLATION
+    jmp 1f
+    alt_end
+    lea EC_REGS_END(%rax), %rdx
+    mov %rdx, %gs:ENTRY_RSP0
+1:  mov %rax, %rsp
+    kept_gprs load
+    cmpl $VEC_SYSCALL, EC_REGS + REGS_VEC(%rsp)
+    je syscall_leave
+    lea EC_REGS(%rsp), %rsp
+    jmp leave_trap
+2:  movq $0, EC_REGS + REGS_ERR(%rsp)
+    mov %gs:ENTRY_STACK, %rsp
+    mov %gs:ENTRY_SELF, %rdi
+    xor %ebp, %ebp
+    call hw_resume
+
+/* RAX: struct uregs of the thread to resume; hw_leave has checked its RIP. */
+leave:
+    lea -EC_REGS(%rax), %rsp
+    kept_gprs load
+    cmpl $VEC_SYSCALL, EC_REGS + REGS_VEC(%rsp)
+    je syscall_leave
+    mov %rax, %rsp
+leave_trap:
+    restore_gprs
     add $16, %rsp
     alt ALT_ISOLATION
     popq %gs:(ENTRY_TOP - 0x28)
@@ -110,7 +163,7 @@ leave_guarded:
 hw_dispatch:
     mov %gs:ENTRY_STACK, %rsp
     xor %ebp, %ebp
-    call hw_first
+    call hw_resume
     jmp leave
 
 trap_entry: /* rsp: vec, err, rip, cs, rflags, rsp, ss */
@@ -121,7 +174,8 @@ trap_entry: /* rsp: vec, err, rip, cs, rflags, rsp, ss */
     alt ALT_ISOLATION
     mov hw_kernel_root(%rip), %rsp
     mov %rsp, %cr3
-    mov %gs:ENTRY_FRAME_END, %rsp
+    mov %gs:ENTRY_EC, %rsp
+    add $EC_REGS_END, %rsp
     pushq %gs:(ENTRY_TOP - 0x08)
     pushq %gs:(ENTRY_TOP - 0x10)
     pushq %gs:(ENTRY_TOP - 0x18)
@@ -172,8 +226,8 @@ trap_ist:
     swapgs /* #DB of a thread: an ordinary exception, its frame moves to the EC */
     lfence
     mov %rsp, %rsi
-    mov %gs:ENTRY_FRAME_END, %rdi
-    sub $REGS_SIZE, %rdi
+    mov %gs:ENTRY_EC, %rdi
+    add $EC_REGS, %rdi
     mov $(REGS_SIZE / 8), %ecx
     rep movsq
     mov $(REGS_SIZE / 8), %ecx

@@ -57,7 +57,7 @@ static_assert(sizeof(struct hw_tss) == 104, "64-bit TSS");
 /* What entries need before they have the kernel's tables; GS base while in the kernel. Offsets: layout.h. */
 struct hw_entry {
     struct cpu *self;
-    u64 frame_end; /* end of the current EC's struct uregs: entries push the frame downward from here */
+    struct ec *ec; /* the current one: entries store its registers */
     u64 stack_top; /* kernel stack of this CPU */
     u64 scratch;   /* user RSP while an entry has no register free */
     u64 user_root; /* under isolation: CR3 of the current space, */

@@ -16,7 +16,7 @@
 
 /* struct hw_entry (hw.h), where the GS base points; ENTRY_TOP: the end of its page, where the frame of a trap stands under isolation */
 #define ENTRY_SELF      0
-#define ENTRY_FRAME_END 8
+#define ENTRY_EC        8
 #define ENTRY_STACK     16
 #define ENTRY_SCRATCH   24
 #define ENTRY_USER_ROOT 32
@@ -24,6 +24,7 @@
 #define ENTRY_GDTR      54
 #define ENTRY_GDT       64
 #define ENTRY_OFFSET    128
+#define ENTRY_RSP0      (4 - ENTRY_OFFSET) /* in the TSS */
 #define ENTRY_TOP       (4096 - ENTRY_OFFSET)
 
 #define ALT_ISOLATION 1 /* enum mitigation (arch/mitigate.h), for `alt` (alt.h) */
@@ -44,8 +45,14 @@
 
 /* struct uregs (arch/regs.h) */
 #define REGS_VEC    0x78
+#define REGS_ERR    0x80
+#define REGS_RIP    0x88
 #define REGS_CS     0x90
+#define REGS_RFLAGS 0x98
+#define REGS_RSP    0xa0
 #define REGS_SIZE   0xb0
 #define VEC_SYSCALL 0x100 /* REGS_SYSCALL */
+#define EC_REGS     0x30  /* in struct ec */
+#define EC_REGS_END (EC_REGS + REGS_SIZE)
 
 #define IST_CPU_OFFSET 0xff0 /* the GS base stands here in each IST stack's page; the stack begins below */

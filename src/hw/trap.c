@@ -8,11 +8,14 @@
 #include <mach/insn.h>
 
 #define AT(member, offset) (offsetof(struct hw_entry, member) == (offset))
-static_assert(AT(self, ENTRY_SELF) && AT(frame_end, ENTRY_FRAME_END) && AT(stack_top, ENTRY_STACK) &&
+static_assert(AT(self, ENTRY_SELF) && AT(ec, ENTRY_EC) && AT(stack_top, ENTRY_STACK) &&
                   AT(scratch, ENTRY_SCRATCH) && AT(user_root, ENTRY_USER_ROOT) && AT(frame, ENTRY_FRAME) &&
                   AT(gdtr_limit, ENTRY_GDTR) && AT(gdt, ENTRY_GDT) && offsetof(struct hw_area, entry) == ENTRY_OFFSET,
               "entry assembly");
-static_assert(offsetof(struct uregs, vec) == REGS_VEC && offsetof(struct uregs, cs) == REGS_CS &&
+static_assert(offsetof(struct ec, regs) == EC_REGS && offsetof(struct hw_tss, rsp) == ENTRY_OFFSET + ENTRY_RSP0 &&
+                  offsetof(struct uregs, vec) == REGS_VEC && offsetof(struct uregs, err) == REGS_ERR &&
+                  offsetof(struct uregs, rip) == REGS_RIP && offsetof(struct uregs, cs) == REGS_CS &&
+                  offsetof(struct uregs, rflags) == REGS_RFLAGS && offsetof(struct uregs, rsp) == REGS_RSP &&
                   sizeof(struct uregs) == REGS_SIZE && REGS_SYSCALL == VEC_SYSCALL && USER_CS == SEL_UCODE &&
                   USER_SS == SEL_UDATA,
               "entry assembly");
@@ -25,8 +28,7 @@ static_assert(ALT_ISOLATION == MIT_ISOLATION && ALT_RETPOLINE == MIT_RETPOLINE &
 enum { V_DB = 1, V_NMI = 2, V_DF = 8, V_GP = 13, V_PF = 14, V_MC = 18 };
 
 /* Called from entry.S. */
-struct uregs *hw_syscall(struct cpu *c);
-struct uregs *hw_first(struct cpu *c);
+struct uregs *hw_resume(struct cpu *c);
 struct uregs *hw_trap_user(struct cpu *c);
 void hw_trap_kernel(struct uregs *r);
 void hw_trap_ist(struct uregs *r, struct cpu *c);
@@ -48,20 +50,13 @@ static struct uregs *leave(struct cpu *c, struct ec *ec) {
         }
     }
     assert(ec == c->ec);
-    u64 end = (u64)(&ec->regs + 1);
-    struct hw_area *a = c->mach.area;
-    if (a->entry.frame_end != end) {
-        a->entry.frame_end = end;
-        if (!(mitigations & MIT_ISOLATION))
-            a->tss.rsp[0] = end;
-    }
+    c->mach.area->entry.ec = ec;
+    if (!(mitigations & MIT_ISOLATION))
+        c->mach.area->tss.rsp[0] = (u64)(&ec->regs + 1);
     return &ec->regs;
 }
 
-struct uregs *hw_syscall(struct cpu *c) {
-    return leave(c, core_syscall(c));
-}
-struct uregs *hw_first(struct cpu *c) {
+struct uregs *hw_resume(struct cpu *c) {
     return leave(c, core_resume(c));
 }
 

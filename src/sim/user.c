@@ -114,7 +114,8 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
         if ((ec->regs.rdi & 0xf) == HC_REPLY)
             sim_user_forget(ec); /* never comes back to this stack */
         sim_point();
-        return core_syscall(c);
+        ec = core_syscall(c);
+        return ec ? ec : core_resume(c);
     case SIM_TRAP_EXCEPTION:
         sim_hash_value(m->cr2);
         sim_point();
