@@ -13,3 +13,5 @@ struct arch_bases {
 };
 void arch_bases_save(struct arch_bases *b);
 void arch_bases_load(const struct arch_bases *b);
+/* Both, one after the other. */
+void arch_bases_switch(struct arch_bases *from, const struct arch_bases *to);

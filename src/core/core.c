@@ -53,47 +53,68 @@ static bool ec_hazards(struct cpu *c, struct ec *ec) {
     return false;
 }
 
-static void bases_load(struct cpu *c, struct ec *ec) {
-    if (c->bases_owner)
+/* The FPU and the FS and GS bases are not switched at every entry: they have an owner. The world switch overwrites the bases. */
+static __attribute__((noinline)) void bases_load(struct cpu *c, struct ec *ec) {
+    if (c->bases_owner && ec)
+        arch_bases_switch(&c->bases_owner->bases, &ec->bases);
+    else if (ec)
+        arch_bases_load(&ec->bases);
+    else
         arch_bases_save(&c->bases_owner->bases);
     c->bases_owner = ec;
-    if (ec)
-        arch_bases_load(&ec->bases);
 }
 
-/* Registers that are not switched at every entry: the FPU and the FS and GS bases have an owner. */
-static void lazy_state_load(struct cpu *c, struct ec *ec) {
-    struct ec *bases = ec->kind == EC_VCPU ? NULL : ec; /* the world switch overwrites them */
-    if (c->bases_owner != bases)
-        bases_load(c, bases);
-    if (!ec->fpu_used) {
-        if (c->fpu_on && c->fpu_owner != ec) {
-            arch_fpu_disable();
-            c->fpu_on = false;
-        }
-        return;
-    }
-    if (!c->fpu_on) {
+static __attribute__((noinline)) void fpu_load(struct cpu *c, struct ec *ec) {
+    if (!c->fpu_on)
         arch_fpu_enable();
-        c->fpu_on = true;
-    }
-    if (c->fpu_owner != ec) {
-        if (c->fpu_owner)
-            arch_fpu_save(c->fpu_owner->fpu);
-        arch_fpu_load(ec->fpu);
-        c->fpu_owner = ec;
+    c->fpu_on = true;
+    if (c->fpu_owner == ec)
+        return;
+    if (c->fpu_owner)
+        arch_fpu_save(c->fpu_owner->fpu);
+    arch_fpu_load(ec->fpu);
+    c->fpu_owner = ec;
+}
+
+static __attribute__((noinline)) void domain_enter(struct cpu *c, struct ec *ec) {
+    if (ec->kind != EC_VCPU) /* a guest has its own tables (guest_space); its host finds those of the VMM again */
+        arch_space_load(ec->pd);
+    if (c->trained_by == ec->pd)
+        return;
+    c->trained_by = ec->pd;
+    mitigate_domain_switch();
+}
+
+/* What a thread needs besides the general registers. The owner of the FPU registers may find them disabled by a thread that has none: they are
+ * enabled when it uses them, #NM. */
+static inline void thread_load(struct cpu *c, struct ec *ec) {
+    if (c->space != ec->pd || c->trained_by != ec->pd)
+        domain_enter(c, ec);
+    if (c->bases_owner != ec)
+        bases_load(c, ec);
+    if (c->fpu_owner == ec)
+        return;
+    if (unlikely(ec->fpu_used)) {
+        fpu_load(c, ec);
+    } else if (unlikely(c->fpu_on)) {
+        arch_fpu_disable();
+        c->fpu_on = false;
     }
 }
 
-/* What user or guest mode needs besides the general registers. */
-static inline void state_load(struct cpu *c, struct ec *ec) {
-    if (ec->kind != EC_VCPU) /* a guest has tables of its own: guest_space */
-        arch_space_load(ec->pd);
-    lazy_state_load(c, ec);
-    if (unlikely(c->trained_by != ec->pd)) {
-        mitigate_domain_switch();
-        c->trained_by = ec->pd;
-    }
+static void guest_load(struct cpu *c, struct ec *ec) {
+    domain_enter(c, ec);
+    if (c->bases_owner)
+        bases_load(c, NULL);
+    fpu_load(c, ec);
+}
+
+struct ec *core_switch(struct cpu *c, struct ec *ec) {
+    assert(ec == c->ec && ec->cont == CONT_USER);
+    if (unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&ec->hazard)))
+        return NULL;
+    thread_load(c, ec);
+    return ec;
 }
 
 struct ec *core_resume(struct cpu *c) {
@@ -113,7 +134,10 @@ struct ec *core_resume(struct cpu *c) {
         case CONT_USER:
             if (unlikely(atomic_load_rlx(&ec->hazard)) && ec_hazards(c, ec))
                 continue;
-            state_load(c, ec);
+            if (ec->kind == EC_VCPU)
+                guest_load(c, ec);
+            else
+                thread_load(c, ec);
             return ec;
         case CONT_RECV:
             ipc_receive(c, ec);
@@ -122,7 +146,8 @@ struct ec *core_resume(struct cpu *c) {
             ipc_reply_transfer(c, ec);
             break;
         case CONT_SYSCALL:
-            hypercall_run(c, ec);
+            ec_help_end(ec); /* a helper tries again, whatever comes of it */
+            (void)hypercall_run(c, ec);
             break;
         case CONT_EVENT:
             ipc_event(c, ec->event);
@@ -153,21 +178,15 @@ struct ec *core_resume(struct cpu *c) {
 struct ec *core_syscall(struct cpu *c) {
     struct ec *ec = c->ec;
     cpu_count_event(c, ec->regs.rdi & 0xf);
-    hypercall_run(c, ec);
-    struct ec *next = c->ec;
-    if (unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&next->hazard) || next->cont != CONT_USER ||
-                 next->kind == EC_VCPU))
-        return NULL;
-    if (next != ec)
-        state_load(c, next);
-    return next;
+    return hypercall_run(c, ec);
 }
 
 struct ec *core_exception(struct cpu *c, u64 fault_addr) {
     struct ec *ec = c->ec;
     assert(ec->kind != EC_IDLE);
-    if (ec->regs.vec == 7 && !ec->fpu_used) { /* #NM: first use */
+    if (ec->regs.vec == 7 && !c->fpu_on) { /* #NM: first use, or after a thread without FPU state */
         ec->fpu_used = 1;
+        fpu_load(c, ec);
         return core_resume(c);
     }
     cpu_count_event(c, CNT_EXCEPTION);

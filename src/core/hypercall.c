@@ -18,10 +18,17 @@ static enum abi_status publish(struct ec *ec, struct kobj *obj, unsigned perm) {
 
 static bool slot_taken(const struct ec *ec) { return objtab_lookup(&ec->pd->objtab, arg_sel(&ec->regs)).obj != NULL; }
 
-static enum abi_status sys_call(struct cpu *c, struct ec *ec) {
-    ec_help_end(ec); /* a helper tries again, whatever comes of it */
+/* The end of a hypercall, unless it has blocked or is executed again. */
+static inline struct ec *finish(struct cpu *c, struct ec *ec, enum abi_status status) {
+    if (unlikely(ec->cont != CONT_USER))
+        return NULL;
+    ec->regs.rdi = (u32)status;
+    return unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&ec->hazard)) ? NULL : ec;
+}
+
+static inline struct ec *sys_call(struct cpu *c, struct ec *ec) {
     struct pt *pt = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_PT, pt, PERM_PT_CALL);
-    return likely(pt) ? ipc_call(c, pt, ARG_FLAGS(&ec->regs) & HF_CALL_DB) : NOVA_BAD_CAP;
+    return likely(pt) ? ipc_call(c, pt, ARG_FLAGS(&ec->regs) & HF_CALL_DB) : finish(c, ec, NOVA_BAD_CAP);
 }
 
 /* Second half of create_pd: the capability range for the new PD; may be restarted. */
@@ -157,7 +164,7 @@ static enum abi_status sys_create(struct cpu *c, struct ec *ec, unsigned number)
                                [HC_CREATE_SM] = PERM_PD_SM};
     if (ec->pending)
         return memory_awaited(c, ec, create_pd_delegate(ec));
-    struct cap cap = objtab_lookup(&ec->pd->objtab, ec->regs.rsi % ABI_SEL_COUNT);
+    struct cap cap = objtab_lookup(&ec->pd->objtab, ec->regs.rsi);
     if (!cap.obj || cap.obj->type != KOBJ_PD || !(cap.perm & right[number]) || !kobj_tryget(cap.obj))
         return NOVA_BAD_CAP;
     struct pd *owner = container_of(cap.obj, struct pd, obj);
@@ -191,18 +198,20 @@ bool hypercall_finish(struct ec *ec) {
     return ec->cont == CONT_DEAD;
 }
 
-static enum abi_status sys_sm_ctrl(struct cpu *c, struct ec *ec) {
+static __attribute__((noinline)) struct ec *sys_sm_down(struct cpu *c, struct ec *ec) {
     const struct uregs *r = &ec->regs;
-    unsigned flags = ARG_FLAGS(r);
-    struct sm *sm = LOOKUP(ec, arg_sel(r), KOBJ_SM, sm, flags & HF_SM_DOWN ? PERM_SM_DN : PERM_SM_UP);
+    struct sm *sm = LOOKUP(ec, arg_sel(r), KOBJ_SM, sm, PERM_SM_DN);
     if (!sm)
-        return NOVA_BAD_CAP;
-    if (!(flags & HF_SM_DOWN))
-        return sm_up(sm);
-    u64 deadline = r->rsi << 32 | (u32)r->rdx;
-    if (sm->gsi >= 0)
+        return finish(c, ec, NOVA_BAD_CAP);
+    if (unlikely(sm->gsi >= 0))
         gsi_unmask((unsigned)sm->gsi);
-    return sm_down(c, sm, flags & HF_SM_ZERO, deadline); /* for a blocked one, whoever wakes it says */
+    bool zero = ARG_FLAGS(r) & HF_SM_ZERO;
+    return finish(c, ec, sm_down(c, sm, zero, r->rsi << 32 | (u32)r->rdx)); /* for a blocked one, whoever wakes it says */
+}
+
+static __attribute__((noinline)) struct ec *sys_sm_up(struct cpu *c, struct ec *ec) {
+    struct sm *sm = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_SM, sm, PERM_SM_UP);
+    return finish(c, ec, sm ? sm_up(sm) : NOVA_BAD_CAP);
 }
 
 /* The physical address of what must be a device's configuration page, mapped for the caller. */
@@ -242,45 +251,36 @@ static enum abi_status sys_assign_gsi(struct ec *ec) {
     return NOVA_SUCCESS;
 }
 
-static enum abi_status sys_ctrl(struct ec *ec, unsigned number) {
-    struct uregs *r = &ec->regs;
-    u64 sel = arg_sel(r);
-    if (number == HC_EC_CTRL) {
-        struct ec *target = LOOKUP(ec, sel, KOBJ_EC, ec, PERM_EC_CT);
-        if (!target)
-            return NOVA_BAD_CAP;
-        ec_recall(target);
-    } else if (number == HC_SC_CTRL) {
-        struct sc *sc = LOOKUP(ec, sel, KOBJ_SC, sc, PERM_SC_CT);
-        if (!sc)
-            return NOVA_BAD_CAP;
-        u64 us = sc_time_us(sc);
-        r->rsi = us >> 32;
-        r->rdx = (u32)us;
-    } else {
-        struct pt *pt = LOOKUP(ec, sel, KOBJ_PT, pt, PERM_PT_CT);
-        if (!pt)
-            return NOVA_BAD_CAP;
-        atomic_store_rlx(&pt->id, r->rsi);
-    }
+static enum abi_status sys_ec_ctrl(struct ec *ec) {
+    struct ec *target = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_EC, ec, PERM_EC_CT);
+    if (!target)
+        return NOVA_BAD_CAP;
+    ec_recall(target);
     return NOVA_SUCCESS;
 }
 
-void hypercall_run(struct cpu *c, struct ec *ec) {
-    unsigned number = ec->regs.rdi & 0xf;
-    enum abi_status status;
-    assert(ec == c->ec && !ec->callee);
-    ec->cont = CONT_USER;
-    if (number == HC_REPLY) {
-        ipc_reply(c);
-        return;
-    }
-    switch (__builtin_expect(number, HC_CALL)) {
-    case HC_CALL:
-        status = sys_call(c, ec);
-        if (likely(status == NOVA_SUCCESS))
-            return; /* its status comes with the reply */
-        break;
+static enum abi_status sys_sc_ctrl(struct ec *ec) {
+    struct sc *sc = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_SC, sc, PERM_SC_CT);
+    if (!sc)
+        return NOVA_BAD_CAP;
+    u64 us = sc_time_us(sc);
+    ec->regs.rsi = us >> 32;
+    ec->regs.rdx = (u32)us;
+    return NOVA_SUCCESS;
+}
+
+static inline enum abi_status sys_pt_ctrl(struct ec *ec) {
+    struct pt *pt = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_PT, pt, PERM_PT_CT);
+    if (!pt)
+        return NOVA_BAD_CAP;
+    atomic_store_rlx(&pt->id, ec->regs.rsi);
+    return NOVA_SUCCESS;
+}
+
+/* What is not done all the time. */
+static __attribute__((noinline)) struct ec *sys_other(struct cpu *c, struct ec *ec, unsigned number) {
+    enum abi_status status = NOVA_SUCCESS;
+    switch (number) {
     case HC_CREATE_PD:
     case HC_CREATE_EC:
     case HC_CREATE_SC:
@@ -293,15 +293,12 @@ void hypercall_run(struct cpu *c, struct ec *ec) {
         break;
     case HC_LOOKUP:
         ec->regs.rsi = space_lookup(ec->pd, ec->regs.rsi);
-        status = NOVA_SUCCESS;
         break;
     case HC_EC_CTRL:
-    case HC_SC_CTRL:
-    case HC_PT_CTRL:
-        status = sys_ctrl(ec, number);
+        status = sys_ec_ctrl(ec);
         break;
-    case HC_SM_CTRL:
-        status = sys_sm_ctrl(c, ec);
+    case HC_SC_CTRL:
+        status = sys_sc_ctrl(ec);
         break;
     case HC_ASSIGN_PCI:
         status = sys_assign_pci(ec);
@@ -312,6 +309,24 @@ void hypercall_run(struct cpu *c, struct ec *ec) {
     default:
         status = extension_run(ec);
     }
-    if (likely(ec->cont == CONT_USER)) /* else blocked, or to be executed again */
-        ec->regs.rdi = status;
+    return finish(c, ec, status);
+}
+
+/* Each a function of its own, so that none saves registers for another; compared, not looked up: an indirect branch costs more with retpolines. */
+struct ec *hypercall_run(struct cpu *c, struct ec *ec) {
+    u64 rdi = ec->regs.rdi;
+    assert(ec == c->ec && !ec->callee);
+    ec->cont = CONT_USER;
+    switch (rdi & 0xf) {
+    case HC_CALL:
+        return sys_call(c, ec);
+    case HC_REPLY:
+        return ipc_reply(c);
+    case HC_PT_CTRL:
+        return finish(c, ec, sys_pt_ctrl(ec));
+    case HC_SM_CTRL:
+        return rdi & HF_SM_DOWN << 4 ? sys_sm_down(c, ec) : sys_sm_up(c, ec);
+    default:
+        return sys_other(c, ec, rdi & 0xf);
+    }
 }

@@ -4,8 +4,9 @@
 #include "core/pd.h"
 #include "core/status.h"
 struct cpu;
-/* Executes ec's hypercall from its registers; ec == c->ec. With ec->cont CONT_SYSCALL afterwards it is executed again later. */
-void hypercall_run(struct cpu *c, struct ec *ec);
+/* Executes ec's hypercall from its registers; ec == c->ec. With ec->cont CONT_SYSCALL afterwards it is executed again later. What runs next,
+ * as core_syscall says. */
+struct ec *hypercall_run(struct cpu *c, struct ec *ec);
 
 /* A revoke (or KMEM_ADD) that stopped half-way: it has barred what it was about to remove, so somebody has to go on with it. */
 bool hypercall_half_done(const struct ec *ec);
@@ -19,16 +20,16 @@ enum abi_status extension_run(struct ec *ec);
 
 /* The object behind a selector of ec's PD if it has that type and all of those permissions, else NULL. Valid for this kernel entry. */
 static inline struct kobj *lookup(const struct ec *ec, u64 sel, enum kobj_type type, unsigned perm) {
-    struct cap cap = objtab_lookup(&ec->pd->objtab, sel % ABI_SEL_COUNT);
-    return cap.obj && cap.obj->type == type && (cap.perm & perm) == perm ? cap.obj : NULL;
+    u64 cap = objtab_cap(&ec->pd->objtab, sel);
+    return likely((cap & CAP_HAS_MASK(perm)) == CAP_HAS(type, perm)) ? CAP_OBJECT(cap) : NULL;
 }
 #define LOOKUP(ec, sel, TYPE, tag, perm)                                                                               \
     ({                                                                                                                 \
-        struct kobj *o_ = lookup(ec, sel, TYPE, perm);                                                                 \
-        o_ ? container_of(o_, struct tag, obj) : NULL;                                                                 \
+        static_assert(!offsetof(struct tag, obj), "NULL stays NULL");                                                  \
+        (struct tag *)lookup(ec, sel, TYPE, perm);                                                                     \
     })
 
-static inline u64 arg_sel(const struct uregs *r) { return (r->rdi >> 8) % ABI_SEL_COUNT; }
+static inline u64 arg_sel(const struct uregs *r) { return r->rdi >> 8; } /* modulo ABI_SEL_COUNT */
 
 /* Interrupt semaphores (gsi.c). gsi < the count given to gsi_init. */
 must_check bool gsi_init(unsigned count);

@@ -2,8 +2,10 @@
 #include "arch/assert.h"
 #include "arch/mem.h"
 #include "arch/vcpu.h"
+#include "core/core.h"
 #include "core/cpu.h"
 #include "core/ec.h"
+#include "core/hypercall.h"
 #include "core/pd.h"
 #include "core/pt.h"
 
@@ -18,19 +20,42 @@ static bool help_loops(const struct ec *ec, const struct ec *target) {
     return false;
 }
 
-static void link_call(struct cpu *c, struct ec *ec, struct pt *pt, bool event) {
-    struct ec *callee = pt->ec;
+static inline void link_call(struct cpu *c, struct ec *ec, struct ec *callee) {
     assert(!callee->caller && !ec->callee);
     ec->callee = callee;
-    ec->in_event = event;
     callee->caller = ec;
+    c->ec = callee;
+    c->hops++;
+}
+
+/* The message is still to be received. */
+static void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt, bool event) {
+    struct ec *callee = pt->ec;
+    link_call(c, ec, callee);
+    ec->in_event = event;
     callee->mtd = pt->mtd;
     callee->portal_ip = pt->ip;
     callee->portal_id = atomic_load_rlx(&pt->id);
     callee->cont = CONT_RECV;
     callee->xfer.started = false;
-    c->ec = callee;
-    c->hops++;
+}
+
+static inline void portal_enter(struct ec *ec, u64 ip, u64 id) {
+    ec->regs.rip = ip;
+    ec->regs.rdi = id;
+    ec->regs.rflags = RFLAGS_RESERVED1 | RFLAGS_IF;
+    ec->cont = CONT_USER;
+}
+
+/* A message without typed items, as most are. False: it has some, nothing is done. */
+static inline bool words_transfer(const struct ec *from, struct ec *to) {
+    u64 items = atomic_load_rlx(&from->utcb->items); /* user memory: read once */
+    if (unlikely(items >> 16 & 0xffff))
+        return false;
+    u64 untyped = min_u64(items & 0xffff, UTCB_WORDS);
+    to->utcb->items = untyped;
+    arch_words_copy(to->utcb->w, from->utcb->w, untyped);
+    return true;
 }
 
 /* The callee is busy: ec's SC runs whatever the callee's chain ends in; ec tries again when it is scheduled next. */
@@ -40,32 +65,42 @@ static void help(struct cpu *c, struct ec *ec, struct ec *callee) {
     sched_activate(c);
 }
 
-enum abi_status ipc_call(struct cpu *c, struct pt *pt, bool dont_block) {
-    struct ec *ec = c->ec, *callee = pt->ec;
-    if (unlikely(callee->cpu != c->id))
-        return NOVA_BAD_CPU;
-    if (likely(callee->cont == CONT_WAIT)) {
-        link_call(c, ec, pt, false);
-        return NOVA_SUCCESS;
+/* The callee does not wait for calls. */
+static __attribute__((noinline)) struct ec *call_busy(struct cpu *c, struct ec *callee, bool dont_block) {
+    struct ec *ec = c->ec;
+    if (callee->cpu != c->id) {
+        ec_set_status(ec, NOVA_BAD_CPU);
+    } else if (callee->cont == CONT_DEAD) {
+        ec_set_status(ec, NOVA_ABORTED);
+    } else if (dont_block) {
+        ec_set_status(ec, NOVA_TIMEOUT);
+    } else if (help_loops(ec, callee)) {
+        ec_set_status(ec, NOVA_ABORTED);
+    } else {
+        ec->cont = CONT_SYSCALL;
+        help(c, ec, callee);
     }
-    if (callee->cont == CONT_DEAD)
-        return NOVA_ABORTED;
-    if (dont_block)
-        return NOVA_TIMEOUT;
-    if (help_loops(ec, callee))
-        return NOVA_ABORTED;
-    ec->cont = CONT_SYSCALL;
-    help(c, ec, callee);
-    return NOVA_SUCCESS;
+    return NULL;
+}
+
+struct ec *ipc_call(struct cpu *c, struct pt *pt, bool dont_block) {
+    struct ec *ec = c->ec, *callee = pt->ec;
+    if (unlikely(callee->cpu != c->id || callee->cont != CONT_WAIT))
+        return call_busy(c, callee, dont_block);
+    if (unlikely(!words_transfer(ec, callee))) {
+        link_receiver(c, ec, pt, false);
+        return NULL;
+    }
+    link_call(c, ec, callee);
+    portal_enter(callee, pt->ip, atomic_load_rlx(&pt->id));
+    return core_switch(c, callee);
 }
 
 void ipc_event(struct cpu *c, unsigned number) {
     struct ec *ec = c->ec;
     ec_help_end(ec);
     ec->event = (u8)number;
-    struct cap cap = objtab_lookup(&ec->pd->objtab, (ec->evt_base + number) % ABI_SEL_COUNT);
-    struct pt *pt =
-        cap.obj && cap.obj->type == KOBJ_PT && (cap.perm & PERM_PT_CALL) ? container_of(cap.obj, struct pt, obj) : NULL;
+    struct pt *pt = LOOKUP(ec, ec->evt_base + number, KOBJ_PT, pt, PERM_PT_CALL);
     const char *why = NULL;
     if (unlikely(atomic_load_rlx(&ec->pd->obj.dead)))
         why = "its domain dies"; /* the memory under it may be gone already: not worth a message to anybody */
@@ -80,7 +115,7 @@ void ipc_event(struct cpu *c, unsigned number) {
     if (why) {
         ec_event_failed(c, ec, number, why);
     } else if (pt->ec->cont == CONT_WAIT) {
-        link_call(c, ec, pt, true);
+        link_receiver(c, ec, pt, true);
     } else {
         ec->cont = CONT_EVENT;
         help(c, ec, pt->ec);
@@ -210,17 +245,7 @@ void ipc_receive(struct cpu *c, struct ec *ec) {
             return;
         }
     }
-    ec->regs.rip = ec->portal_ip;
-    ec->regs.rdi = ec->portal_id;
-    ec->regs.rflags = RFLAGS_RESERVED1 | RFLAGS_IF;
-    ec->cont = CONT_USER;
-}
-
-void ipc_reply(struct cpu *c) {
-    struct ec *ec = c->ec;
-    ec->xfer.started = false;
-    ec->cont = CONT_REPLY;
-    ipc_reply_transfer(c, ec);
+    portal_enter(ec, ec->portal_ip, ec->portal_id);
 }
 
 /* Reply to an event: typed items, then the state that the handler's MTD selects. */
@@ -247,8 +272,26 @@ static enum transfer reply_event(struct ec *ec, struct ec *to) {
     return TRANSFER_DONE;
 }
 
+/* The call is over. True: the caller runs on at once. */
+static inline bool reply_end(struct cpu *c, struct ec *ec, struct ec *to, enum ec_cont cont) {
+    ec->caller = NULL;
+    ec->cont = CONT_WAIT;
+    to->callee = NULL;
+    to->cont = (u8)cont;
+    if (unlikely(!c->hops)) {
+        sched_activate(c); /* we were helping: the helper tries again, the caller has an SC of its own */
+        return false;
+    }
+    c->hops--;
+    c->ec = to;
+    if (unlikely(sc_dying(c->sc)))
+        cpu_hazard_set(c, HZ_SCHED);
+    return true;
+}
+
 void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
     struct ec *to = ec->caller;
+    enum ec_cont cont = CONT_USER;
     if (unlikely(
             !to)) { /* nobody called, or the caller is gone: a global thread blocks for good, a local one is free again */
         ec->cont = CONT_WAIT;
@@ -261,10 +304,6 @@ void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
         cpu_hazard_set(c, HZ_SCHED);
         return;
     }
-    ec->caller = NULL;
-    ec->cont = CONT_WAIT;
-    to->callee = NULL;
-    to->cont = CONT_USER;
     if (!to->in_event) {
         to->regs.rdi = result == TRANSFER_NOMEM ? NOVA_BAD_MEM : NOVA_SUCCESS;
     } else {
@@ -273,15 +312,20 @@ void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
             to->regs.vec = 13; /* #GP, raised when it resumes */
             to->regs.err = 0;
             to->event = 13;
-            to->cont = CONT_EVENT;
+            cont = CONT_EVENT;
         }
     }
-    if (likely(c->hops)) {
-        c->hops--;
-        c->ec = to;
-        if (unlikely(sc_dying(c->sc)))
-            cpu_hazard_set(c, HZ_SCHED);
-    } else {
-        sched_activate(c); /* we were helping: the helper tries again, the caller has an SC of its own */
+    (void)reply_end(c, ec, to, cont);
+}
+
+struct ec *ipc_reply(struct cpu *c) {
+    struct ec *ec = c->ec, *to = ec->caller;
+    if (likely(to && !to->in_event && words_transfer(ec, to))) {
+        to->regs.rdi = NOVA_SUCCESS;
+        return reply_end(c, ec, to, CONT_USER) ? core_switch(c, to) : NULL;
     }
+    ec->xfer.started = false;
+    ec->cont = CONT_REPLY;
+    ipc_reply_transfer(c, ec);
+    return NULL;
 }

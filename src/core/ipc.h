@@ -9,11 +9,12 @@
 struct cpu;
 struct ec;
 struct pt;
-/* c->ec calls through pt. SUCCESS: c->ec is the callee now, or c->ec helps and retries later. Else the status to return. */
-must_check enum abi_status ipc_call(struct cpu *c, struct pt *pt, bool dont_block);
-/* c->ec replies: transfers to its caller if any, then waits for the next call. */
-void ipc_reply(struct cpu *c);
-/* Continuations CONT_RECV and CONT_REPLY; both may be preempted in long transfers and go on when called again. */
+/* c->ec calls through pt: c->ec is the callee then, or helps and tries again later, or has its status. What runs next, as core_syscall says. */
+struct ec *ipc_call(struct cpu *c, struct pt *pt, bool dont_block);
+/* c->ec replies: transfers to its caller if any, then waits for the next call. The same. */
+struct ec *ipc_reply(struct cpu *c);
+/* Continuations CONT_RECV and CONT_REPLY, of events and messages with typed items; both may be preempted in long transfers and go on when
+ * called again. */
 void ipc_receive(struct cpu *c, struct ec *ec);
 void ipc_reply_transfer(struct cpu *c, struct ec *ec);
 /* c->ec raises event `number`: an implicit call of the portal at its event base + number. */

@@ -1,46 +1,27 @@
 #include "arch/assert.h"
-#include "arch/atomic.h"
+#include "arch/mem.h"
 #include "core/abi.h"
 #include "core/kmem.h"
 #include "core/space.h"
 
-/* Three levels of one page each: 8 + 9 + 9 bits. An entry packs a capability into one word, so that a reader sees object and
- * permissions of the same moment: pointer bits 0-47 (sign-extended) above, permissions in the low 16. */
-#define LEAF_BITS 9
-#define MID_BITS  9
-static_assert(ABI_SEL_COUNT <= 1ul << (LEAF_BITS + MID_BITS + 9), "a root page suffices");
-
-struct objtab_leaf {
-    u64 cap[1 << LEAF_BITS]; /* atomic */
-};
-struct objtab_mid {
-    struct objtab_leaf *leaf[1 << MID_BITS]; /* atomic */
-};
-struct objtab_root {
-    struct objtab_mid *mid[512]; /* atomic */
-};
-
-static u64 *entry_find(const struct objtab *t, u64 sel) {
-    struct objtab_root *root = atomic_load_acq(&t->root); /* pairs with the release in level_make */
-    struct objtab_mid *mid = root ? atomic_load_acq(&root->mid[sel >> (LEAF_BITS + MID_BITS)]) : NULL;
-    struct objtab_leaf *leaf = mid ? atomic_load_acq(&mid->leaf[sel >> LEAF_BITS & ((1 << MID_BITS) - 1)]) : NULL;
-    return leaf ? &leaf->cap[sel & ((1 << LEAF_BITS) - 1)] : NULL;
-}
+static_assert(ABI_SEL_COUNT == 1ul << 26, "three levels");
+#define ALL(n) [0 ... 511] = (union objtab_page *)&objtab_empty[n]
+const union objtab_page objtab_empty[3] = {[1] = {.below = {ALL(0)}}, [2] = {.below = {ALL(1)}}};
 
 struct cap objtab_lookup(const struct objtab *t, u64 sel) {
-    u64 *entry = entry_find(t, sel % ABI_SEL_COUNT);
-    u64 cap = entry ? atomic_load_acq(entry) : 0;
-    return (struct cap){.obj = (struct kobj *)((i64)cap >> 16), .perm = cap & 0xffff};
+    u64 cap = objtab_cap(t, sel);
+    return (struct cap){.obj = CAP_OBJECT(cap), .perm = cap & 0xff};
 }
 
-/* The page that *slot points to, made if there is none. Two CPUs may try: one page stays. */
-static void *level_make(void **slot, struct account *a) {
-    void *page = atomic_load_acq(slot);
-    if (page)
+/* The page of `level` that *slot points to, made if there is none. Two CPUs may try: one page stays. */
+static union objtab_page *level_make(union objtab_page **slot, unsigned level, struct account *a) {
+    union objtab_page *page = atomic_load_acq(slot);
+    if (page != &objtab_empty[level])
         return page;
-    void *fresh = kmem_pages_alloc(a, 0);
+    union objtab_page *fresh = kmem_pages_alloc(a, 0);
     if (!fresh)
         return NULL;
+    memcpy(fresh, &objtab_empty[level], PAGE_SIZE);
     if (atomic_cas(slot, &page, fresh))
         return fresh;
     kmem_pages_free(a, fresh, 0);
@@ -48,33 +29,32 @@ static void *level_make(void **slot, struct account *a) {
 }
 
 enum abi_status objtab_reserve(struct objtab *t, u64 sel, struct account *a) {
-    sel %= ABI_SEL_COUNT;
-    struct objtab_root *root = level_make(&t->root, a);
-    struct objtab_mid *mid = root ? level_make((void **)&root->mid[sel >> (LEAF_BITS + MID_BITS)], a) : NULL;
-    void *leaf = mid ? level_make((void **)&mid->leaf[sel >> LEAF_BITS & ((1 << MID_BITS) - 1)], a) : NULL;
-    return leaf ? NOVA_SUCCESS : NOVA_BAD_MEM;
+    union objtab_page *root = level_make(&t->root, 2, a);
+    union objtab_page *mid = root ? level_make(&root->below[sel >> 18 & 0xff], 1, a) : NULL;
+    return mid && level_make(&mid->below[sel >> 9 & 511], 0, a) ? NOVA_SUCCESS : NOVA_BAD_MEM;
 }
 
 void objtab_set(struct objtab *t, u64 sel, struct kobj *obj, unsigned perm) {
-    u64 *entry = entry_find(t, sel % ABI_SEL_COUNT);
-    u64 cap = obj ? (u64)obj << 16 | perm : 0;
-    assert(entry && perm <= 0xffff && (struct kobj *)((i64)cap >> 16) == obj);
+    u64 *entry = objtab_entry(t, sel), cap = obj ? (u64)obj << 16 | CAP_HAS(obj->type, perm) : 0;
+    assert(entry < objtab_empty[0].cap || entry >= objtab_empty[1].cap);
+    assert(perm <= 0xff && CAP_OBJECT(cap) == obj);
     atomic_store_rel(entry, cap);
 }
 
-void objtab_free(struct objtab *t, struct account *a) {
-    struct objtab_root *root = t->root;
-    if (!root)
+static void level_free(union objtab_page *page, unsigned level, struct account *a) {
+    if (page == &objtab_empty[level])
         return;
-    for (unsigned i = 0; i < ARRAY_SIZE(root->mid); i++) {
-        struct objtab_mid *mid = root->mid[i];
-        if (!mid)
-            continue;
-        for (unsigned j = 0; j < ARRAY_SIZE(mid->leaf); j++)
-            if (mid->leaf[j])
-                kmem_pages_free(a, mid->leaf[j], 0);
-        kmem_pages_free(a, mid, 0);
+    kmem_pages_free(a, page, 0);
+}
+
+void objtab_free(struct objtab *t, struct account *a) {
+    union objtab_page *root = t->root;
+    for (unsigned i = 0; i < 256; i++) {
+        union objtab_page *mid = root->below[i];
+        for (unsigned j = 0; mid != &objtab_empty[1] && j < 512; j++)
+            level_free(mid->below[j], 0, a);
+        level_free(mid, 1, a);
     }
-    kmem_pages_free(a, root, 0);
-    t->root = NULL;
+    level_free(root, 2, a);
+    *t = OBJTAB_INIT;
 }

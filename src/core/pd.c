@@ -11,6 +11,7 @@ struct pd kernel_pd;
 struct pd *root_pd;
 
 void pd_setup(struct pd *pd) {
+    pd->objtab = OBJTAB_INIT;
     pd->host = (struct ptab){.kind = PTAB_HOST, .account = &pd->account};
     pd->guest = (struct ptab){.kind = arch_vcpu_ptab(), .account = &pd->account};
     pd->dma = (struct ptab){.kind = PTAB_DMA, .account = &pd->account};

@@ -27,7 +27,7 @@ extern struct pd kernel_pd; /* what `H` delegates from; owns nothing else */
 extern struct pd *root_pd;
 
 must_check struct pd *pd_create(struct pd *owner);
-/* Kinds and accounts of the tables of a zeroed PD. */
+/* The tables of a zeroed PD. */
 void pd_setup(struct pd *pd);
 /* The last capability is gone (kobj): shut down its ECs, then empty its spaces step by step on this CPU (pd_reap). */
 void pd_die(struct pd *pd);

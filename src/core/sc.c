@@ -52,8 +52,6 @@ static void sc_free(struct rcu_head *h) {
 
 void sc_destroy(struct sc *sc) { inbox_post(sc->cpu, &sc->drop, INBOX_SC_DROP); }
 
-bool sc_dying(const struct sc *sc) { return sc->dying || atomic_load_rlx(&sc->obj.owner->obj.dead); }
-
 static void dequeue(struct sched *s, struct sc *sc) {
     if (sc->next == sc) {
         s->queue[sc->prio] = NULL;

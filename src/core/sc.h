@@ -2,6 +2,7 @@
 #pragma once
 #include "core/inbox.h"
 #include "core/kobj.h"
+#include "core/pd.h"
 
 #define SC_PRIORITIES 128
 enum sc_state { SC_NEW, SC_READY, SC_RUNNING, SC_PARKED, SC_DROPPED };
@@ -28,7 +29,7 @@ struct sched {
 must_check struct sc *sc_create(struct pd *owner, struct ec *ec, unsigned prio, u64 quantum_us);
 void sc_destroy(struct sc *sc);
 /* Home CPU: no capability is left, or its owner died. */
-bool sc_dying(const struct sc *sc);
+static inline bool sc_dying(const struct sc *sc) { return sc->dying || atomic_load_rlx(&sc->obj.owner->obj.dead); }
 u64 sc_time_us(struct sc *sc);
 /* TSC frequency, set at boot. */
 extern u32 tsc_khz;

@@ -245,3 +245,23 @@ void arch_bases_load(const struct arch_bases *b) {
                      "r"(b->gs)
                      : "memory");
 }
+
+/* Most threads do not change them. */
+void arch_bases_switch(struct arch_bases *from, const struct arch_bases *to) {
+    u64 fs;
+    __asm__ volatile("rdfsbase %0" : "=r"(fs));
+    from->fs = fs;
+    if (unlikely(fs != to->fs))
+        __asm__ volatile("wrfsbase %0" ::"r"(to->fs));
+    u64 was, gs = to->gs;
+    __asm__ volatile("swapgs\n\t"
+                     "rdgsbase %0\n\t"
+                     "cmp %0, %1\n\t"
+                     "je 1f\n\t"
+                     "wrgsbase %1\n"
+                     "1:\tswapgs"
+                     : "=&r"(was)
+                     : "r"(gs)
+                     : "memory", "cc");
+    from->gs = was;
+}

@@ -125,11 +125,12 @@ syscall_switch: /* RAX: the EC to resume, a thread with all its registers in pla
 
 /* RAX: struct uregs of the thread to resume; hw_leave has checked its RIP. */
 leave:
-    lea -EC_REGS(%rax), %rsp
-    kept_gprs load
-    cmpl $VEC_SYSCALL, EC_REGS + REGS_VEC(%rsp)
-    je syscall_leave
     mov %rax, %rsp
+    cmpl $VEC_SYSCALL, REGS_VEC(%rsp)
+    jne leave_trap
+    sub $EC_REGS, %rsp
+    kept_gprs load
+    jmp syscall_leave
 leave_trap:
     restore_gprs
     add $16, %rsp

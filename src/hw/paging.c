@@ -233,7 +233,10 @@ enum abi_status arch_space_ports(struct pd *pd, unsigned first, unsigned count, 
     return NOVA_SUCCESS;
 }
 
-static __attribute__((noinline)) void space_switch(struct cpu *c, struct pd *pd) {
+void arch_space_load(struct pd *pd) {
+    struct cpu *c = arch_cpu_self();
+    if (unlikely(c->space == pd))
+        return;
     atomic_store_rel(&c->space_next, pd); /* before CR3, and the old one until after it: shoot.c */
     c->mach.pio_seen = atomic_load_acq(&pd->pio_bitmap);
     if (mitigations & MIT_ISOLATION) /* loaded on the way to user mode; what was there before went at the entry */
@@ -241,12 +244,6 @@ static __attribute__((noinline)) void space_switch(struct cpu *c, struct pd *pd)
     else
         cr3_write(pd->host.root.v);
     atomic_store_rel(&c->space, pd);
-}
-
-void arch_space_load(struct pd *pd) {
-    struct cpu *c = arch_cpu_self();
-    if (unlikely(c->space != pd))
-        space_switch(c, pd);
 }
 
 u64 arch_space_root(const struct pd *pd) { return mitigations & MIT_ISOLATION ? paging_root() : pd->host.root.v; }

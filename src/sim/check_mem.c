@@ -48,12 +48,15 @@ static void claim_table(const struct pd *pd, paddr_t table, unsigned level) {
 }
 
 static void claim_objtab(const struct pd *pd) {
-    u64 *const *const *root = pd->objtab.root;
+    const union objtab_page *root = pd->objtab.root;
+    if (root == &objtab_empty[2])
+        return;
     claim_pages(pd, root, 0);
-    for (unsigned i = 0; root && i < WORDS; i++) {
-        claim_pages(pd, root[i], 0);
-        for (unsigned j = 0; root[i] && j < WORDS; j++)
-            claim_pages(pd, root[i][j], 0);
+    for (unsigned i = 0; i < WORDS; i++) {
+        const union objtab_page *mid = root->below[i];
+        claim_pages(pd, mid != &objtab_empty[1] ? mid : NULL, 0);
+        for (unsigned j = 0; mid != &objtab_empty[1] && j < WORDS; j++)
+            claim_pages(pd, mid->below[j] != &objtab_empty[0] ? mid->below[j] : NULL, 0);
     }
 }
 

@@ -154,12 +154,15 @@ static u64 words_used(const u64 *page) {
 
 /* Every node is in the object table, and nothing else is. */
 static void objtab_check(const struct pd *pd, u64 nodes) {
-    u64 *const *const *root = pd->objtab.root;
+    const union objtab_page *root = pd->objtab.root;
     u64 entries = 0;
-    for (unsigned i = 0; root && i < WORDS; i++)
-        for (unsigned j = 0; root[i] && j < WORDS; j++)
-            entries += root[i][j] ? words_used(root[i][j]) : 0;
+    for (unsigned i = 0; root != &objtab_empty[2] && i < WORDS; i++)
+        for (unsigned j = 0; root->below[i] != &objtab_empty[1] && j < WORDS; j++)
+            if (root->below[i]->below[j] != &objtab_empty[0])
+                entries += words_used(root->below[i]->below[j]->cap);
     assert(entries == nodes);
+    for (unsigned i = 0; i < WORDS; i++) /* nobody has written to what stands for an empty page */
+        assert(!objtab_empty[0].cap[i]);
     struct node *n;
     for (u64 sel = 0; (n = space_index_from(&pd->caps, sel)); sel = n->base + 1) {
         struct cap cap = objtab_lookup(&pd->objtab, n->base);

@@ -164,6 +164,11 @@ void arch_bases_load(const struct arch_bases *b) {
     arch_cpu_self()->mach.gs_base = b->gs;
 }
 
+void arch_bases_switch(struct arch_bases *from, const struct arch_bases *to) {
+    arch_bases_save(from);
+    arch_bases_load(to);
+}
+
 void arch_putc(char c) {
     if (sim_opt.verbose)
         putchar(c);

@@ -10,14 +10,14 @@
 #include "sim/check.h"
 
 /* Undefined? Then the program is linked without SIM_LINK. */
-void __real_hypercall_run(struct cpu *c, struct ec *ec);
-void __wrap_hypercall_run(struct cpu *c, struct ec *ec);
+struct ec *__real_hypercall_run(struct cpu *c, struct ec *ec);
+struct ec *__wrap_hypercall_run(struct cpu *c, struct ec *ec);
 bool __real_hypercall_finish(struct ec *ec);
 bool __wrap_hypercall_finish(struct ec *ec);
 void __real_ipc_receive(struct cpu *c, struct ec *ec);
 void __wrap_ipc_receive(struct cpu *c, struct ec *ec);
-void __real_ipc_reply(struct cpu *c);
-void __wrap_ipc_reply(struct cpu *c);
+struct ec *__real_ipc_reply(struct cpu *c);
+struct ec *__wrap_ipc_reply(struct cpu *c);
 void __real_ipc_reply_transfer(struct cpu *c, struct ec *ec);
 void __wrap_ipc_reply_transfer(struct cpu *c, struct ec *ec);
 
@@ -177,10 +177,9 @@ static void hypercall_done(struct ec *ec, struct step *s) {
     }
 }
 
-void __wrap_hypercall_run(struct cpu *c, struct ec *ec) {
+struct ec *__wrap_hypercall_run(struct cpu *c, struct ec *ec) {
     if (!active() || !concerns_model(ec)) {
-        __real_hypercall_run(c, ec);
-        return;
+        return __real_hypercall_run(c, ec);
     }
     struct flight *f = ec->cont == CONT_SYSCALL ? flight_of(ec) : NULL;
     if (!f) {
@@ -192,15 +191,16 @@ void __wrap_hypercall_run(struct cpu *c, struct ec *ec) {
     }
     bool call = (ec->regs.rdi & 0xf) == HC_CALL;
     f->inside = true;
-    __real_hypercall_run(c, ec);
+    struct ec *next = __real_hypercall_run(c, ec);
     f = flight_of(ec);
     f->inside = false;
     if (ec->cont == CONT_SYSCALL && !call)
-        return;
+        return next;
     if (f->step)
         hypercall_done(ec, f->step);
     flight_land(f);
     batch_try();
+    return next;
 }
 
 bool __wrap_hypercall_finish(struct ec *ec) {
@@ -302,14 +302,15 @@ void __wrap_ipc_receive(struct cpu *c, struct ec *ec) {
         message_end(ec, from, ec->cont != CONT_RECV);
 }
 
-void __wrap_ipc_reply(struct cpu *c) {
+struct ec *__wrap_ipc_reply(struct cpu *c) {
     struct ec *ec = c->ec, *to = ec->caller;
     bool on = active();
     if (on && to)
         message_begin(ec, ec, to);
-    __real_ipc_reply(c);
+    struct ec *next = __real_ipc_reply(c);
     if (on)
         message_end(ec, to, ec->cont != CONT_REPLY);
+    return next;
 }
 
 void __wrap_ipc_reply_transfer(struct cpu *c, struct ec *ec) {

@@ -225,7 +225,6 @@ void spin_unlock(struct spinlock *l) {
     sim_point();
 }
 
-bool spin_held(const struct spinlock *l) { return l->owner == s.self->id + 1; }
 
 void sim_sched_begin(void) {
     s.steps = 0;

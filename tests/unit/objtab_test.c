@@ -4,7 +4,7 @@
 static void set_then_lookup(void **state) {
     (void)state;
     static struct kobj objects[64] __attribute__((aligned(8)));
-    struct objtab t = {0};
+    struct objtab t = OBJTAB_INIT;
     struct account a = {0};
     u64 sel[64];
     for (unsigned i = 0; i < 64; i++) {
@@ -30,7 +30,7 @@ static void reserve_out_of_memory_changes_nothing(void **state) {
     (void)state;
     struct account a = {0};
     for (u64 nth = 1; nth <= 3; nth++) {
-        struct objtab t = {0};
+        struct objtab t = OBJTAB_INIT;
         kmem_fail_at = nth;
         assert_int_equal(objtab_reserve(&t, 12345678, &a), NOVA_BAD_MEM);
         assert_null(objtab_lookup(&t, 12345678).obj);
@@ -43,7 +43,7 @@ static void reserve_out_of_memory_changes_nothing(void **state) {
 static void reserve_respects_limit(void **state) {
     (void)state;
     struct account a = {.limit = 2 * PAGE_SIZE};
-    struct objtab t = {0};
+    struct objtab t = OBJTAB_INIT;
     assert_int_equal(objtab_reserve(&t, 5, &a), NOVA_BAD_MEM);
     a.limit = 3 * PAGE_SIZE;
     assert_int_equal(objtab_reserve(&t, 5, &a), NOVA_SUCCESS);

@@ -15,6 +15,10 @@
 
 static inline void *arch_phys_ptr(paddr_t p) { return (void *)(SIM_ARENA_BASE + p.v); }
 static inline paddr_t arch_ptr_phys(const void *p) { return PADDR((u64)p - SIM_ARENA_BASE); }
+static inline void arch_words_copy(u64 *to, const u64 *from, u64 count) {
+    for (u64 i = 0; i < count; i++)
+        to[i] = from[i];
+}
 static inline void arch_cache_clean(const void *p, size_t n) { (void)p, (void)n; }
 void arch_mem_poison(void *p, size_t size);
 void arch_mem_unpoison(void *p, size_t size);
