@@ -45,7 +45,7 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototyp
 DEP      = -MMD -MP
 COMMON  := -std=gnu17 -g $(WARN) -fno-strict-aliasing -fno-common
 
-HW_FLAGS := $(COMMON) -O2 -ffreestanding -fno-pic -fno-pie -mno-red-zone -mcmodel=kernel -mgeneral-regs-only \
+HW_FLAGS := $(COMMON) -O2 -ffreestanding -fno-pic -fno-pie -mno-red-zone -mcmodel=kernel -mgeneral-regs-only -mpreferred-stack-boundary=3 \
             -fstack-protector-strong -mstack-protector-guard=global -fno-asynchronous-unwind-tables -fcf-protection=none -ffunction-sections -fdata-sections \
             -mindirect-branch=thunk-extern -mindirect-branch-register -fno-jump-tables -Isrc -Isrc/hw/inc
 HW_LINK  := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=0x1000 -Wl,-z,noexecstack \
@@ -63,7 +63,7 @@ SIM_LINK := -no-pie -Wl,-Ttext-segment=0x64000000 \
 USER_FLAGS = $(COMMON) -O2 -fno-pie -fstack-protector-strong -ftls-model=local-exec -fno-asynchronous-unwind-tables \
               -fcf-protection=none -ffunction-sections -fdata-sections -nostdinc -isystem /usr/include/x86_64-linux-musl \
               -isystem $(B)/third/include -isystem $(shell gcc -print-file-name=include 2>/dev/null)
-USER_INC   := -Isrc -Iuserland/lib -Iuserland/lib/hw -I$(B)/user
+USER_INC   := -Isrc -Iuserland/lib/hw -Iuserland/lib -I$(B)/user
 USER_LINK  := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=0x1000 -Wl,-z,noexecstack \
               -Wl,--gc-sections -Wl,-T,userland/lib/user.ld -Wl,-u,_start
 ZYDIS_DEFS := -DZYAN_NO_LIBC -DZYDIS_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER

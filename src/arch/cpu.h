@@ -2,6 +2,10 @@
  * `struct mach_cpu mach` is the backend's, defined in mach/cpu.h. */
 #pragma once
 #include "arch/types.h"
+/* FS and GS base of the thread on this CPU (FSGSBASE). */
+struct arch_bases {
+    u64 fs, gs;
+};
 #include <mach/cpu.h>
 
 struct cpu;
@@ -10,6 +14,7 @@ struct cpu;
  *   void arch_cpu_relax(void);                  in every wait loop
  *   bool arch_preempt_pending(void);            preemption point: lets pending interrupts in for a moment (they only do core_interrupt,
  *                                               core_ipi, core_timer: mark, never switch), then says whether this CPU has a hazard set
+ *   void arch_bases_switch(struct arch_bases *from, const struct arch_bases *to);   the CPU's to `from`, then to's into the CPU
  * The caller of arch_preempt_pending holds no lock. */
 /* Waits for the next interrupt, with interrupts let in (their core_* work is done on return). Returns at once if a hazard is set. */
 void arch_cpu_idle(void);

@@ -7,11 +7,3 @@ void arch_fpu_save(void *image);       /* registers -> image */
 void arch_fpu_load(const void *image); /* image -> registers; the image is always ours and valid */
 void arch_fpu_enable(void);            /* CR0.TS = 0 */
 void arch_fpu_disable(void);           /* CR0.TS = 1: the next use raises #NM */
-/* FS and GS base of the thread on this CPU (FSGSBASE). */
-struct arch_bases {
-    u64 fs, gs;
-};
-void arch_bases_save(struct arch_bases *b);
-void arch_bases_load(const struct arch_bases *b);
-/* Both, one after the other. */
-void arch_bases_switch(struct arch_bases *from, const struct arch_bases *to);

@@ -170,7 +170,7 @@ bool core_cpu_init(struct cpu *c) {
     if (!sc || space_cap_create(&kernel_pd, c->id, &sc->obj, PERM_SC_ALL) != NOVA_SUCCESS)
         return false;
     sc->state = SC_RUNNING;
-    c->idle_ec = c->ec = ec;
+    c->idle_ec = c->bases_owner = c->ec = ec;
     c->idle_sc = c->sc = sc;
     c->sc_start = arch_clock();
     hip->cpu[c->id].flags = 1;

@@ -53,18 +53,13 @@ static bool ec_hazards(struct cpu *c, struct ec *ec) {
     return false;
 }
 
-/* The FPU and the FS and GS bases are not switched at every entry: they have an owner. The world switch overwrites the bases. */
-static __attribute__((noinline)) void bases_load(struct cpu *c, struct ec *ec) {
-    if (c->bases_owner && ec)
-        arch_bases_switch(&c->bases_owner->bases, &ec->bases);
-    else if (ec)
-        arch_bases_load(&ec->bases);
-    else
-        arch_bases_save(&c->bases_owner->bases);
+/* The FPU and the FS and GS bases are not switched at every entry: they have an owner. */
+static inline void bases_load(struct cpu *c, struct ec *ec) {
+    arch_bases_switch(&c->bases_owner->bases, &ec->bases);
     c->bases_owner = ec;
 }
 
-static __attribute__((noinline)) void fpu_load(struct cpu *c, struct ec *ec) {
+static void fpu_load(struct cpu *c, struct ec *ec) {
     if (!c->fpu_on)
         arch_fpu_enable();
     c->fpu_on = true;
@@ -76,44 +71,50 @@ static __attribute__((noinline)) void fpu_load(struct cpu *c, struct ec *ec) {
     c->fpu_owner = ec;
 }
 
-static __attribute__((noinline)) void domain_enter(struct cpu *c, struct ec *ec) {
-    if (ec->kind != EC_VCPU) /* a guest has its own tables (guest_space); its host finds those of the VMM again */
-        arch_space_load(ec->pd);
-    if (c->trained_by == ec->pd)
+/* Must registers be loaded or disabled? Their owner may find them disabled by a thread that has none, and then waits for #NM. */
+static inline bool fpu_stale(const struct cpu *c, const struct ec *ec) {
+    return c->fpu_owner != ec && (ec->fpu_used || c->fpu_on);
+}
+
+static inline void predictors_check(struct cpu *c, struct pd *pd) {
+    if (likely(c->trained_by == pd))
         return;
-    c->trained_by = ec->pd;
+    c->trained_by = pd;
     mitigate_domain_switch();
 }
 
-/* What a thread needs besides the general registers. The owner of the FPU registers may find them disabled by a thread that has none: they are
- * enabled when it uses them, #NM. */
-static inline void thread_load(struct cpu *c, struct ec *ec) {
-    if (c->space != ec->pd || c->trained_by != ec->pd)
-        domain_enter(c, ec);
+/* What a thread needs besides the general registers. */
+static __attribute__((noinline)) struct ec *thread_load(struct cpu *c, struct ec *ec) {
+    if (c->space != ec->pd)
+        arch_space_load(ec->pd);
+    predictors_check(c, ec->pd);
     if (c->bases_owner != ec)
         bases_load(c, ec);
-    if (c->fpu_owner == ec)
-        return;
-    if (unlikely(ec->fpu_used)) {
-        fpu_load(c, ec);
-    } else if (unlikely(c->fpu_on)) {
-        arch_fpu_disable();
-        c->fpu_on = false;
+    if (unlikely(fpu_stale(c, ec))) {
+        if (ec->fpu_used)
+            fpu_load(c, ec);
+        else
+            arch_fpu_disable();
+        c->fpu_on = ec->fpu_used;
     }
+    return ec;
 }
 
-static void guest_load(struct cpu *c, struct ec *ec) {
-    domain_enter(c, ec);
-    if (c->bases_owner)
-        bases_load(c, NULL);
+/* A guest has its own tables (guest_space), and its host finds those of the VMM again. The world switch overwrites the bases. */
+static struct ec *guest_load(struct cpu *c, struct ec *ec) {
+    if (c->bases_owner != c->idle_ec)
+        bases_load(c, c->idle_ec);
     fpu_load(c, ec);
+    predictors_check(c, ec->pd);
+    return ec;
 }
 
 struct ec *core_switch(struct cpu *c, struct ec *ec) {
-    assert(ec == c->ec && ec->cont == CONT_USER);
     if (unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&ec->hazard)))
         return NULL;
-    thread_load(c, ec);
+    if (c->space != ec->pd || c->trained_by != ec->pd || fpu_stale(c, ec))
+        return thread_load(c, ec);
+    bases_load(c, ec);
     return ec;
 }
 
@@ -134,11 +135,7 @@ struct ec *core_resume(struct cpu *c) {
         case CONT_USER:
             if (unlikely(atomic_load_rlx(&ec->hazard)) && ec_hazards(c, ec))
                 continue;
-            if (ec->kind == EC_VCPU)
-                guest_load(c, ec);
-            else
-                thread_load(c, ec);
-            return ec;
+            return ec->kind == EC_VCPU ? guest_load(c, ec) : thread_load(c, ec);
         case CONT_RECV:
             ipc_receive(c, ec);
             break;

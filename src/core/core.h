@@ -50,7 +50,7 @@ must_check bool core_root_init(struct cpu *c);
 /* A hypercall of c->ec. Of its registers those that C keeps over a call may not be saved yet: they are neither read nor written. Which thread
  * runs next, as core_resume says, or NULL: core_resume knows, with all of them saved. */
 struct ec *core_syscall(struct cpu *c);
-/* c->ec runs next (a thread, CONT_USER): it, with its space, FPU and bases loaded, or NULL as above. */
+/* c->ec, a thread in CONT_USER, runs next: it, with its space, FPU and bases loaded, or NULL as above. */
 struct ec *core_switch(struct cpu *c, struct ec *ec);
 /* Exception `regs.vec` of c->ec (a thread), error code in regs.err, fault address for #PF. #NM is resolved inside. */
 struct ec *core_exception(struct cpu *c, u64 fault_addr);

@@ -37,7 +37,7 @@ struct cpu {
     u64 shoot_req, shoot_ack; /* atomic */
     struct ec *fpu_owner;     /* whose image is in the registers */
     bool fpu_on;              /* CR0.TS is clear */
-    struct ec *bases_owner;   /* whose FS/GS bases are in the CPU */
+    struct ec *bases_owner;   /* whose FS/GS bases are in the CPU; idle_ec: nobody's, a guest's */
     struct {
         struct rcu_head *next, **next_tail, *wait;
         u64 wait_epoch; /* callbacks in `wait` are ripe when this epoch has ended */
@@ -54,5 +54,5 @@ extern struct cpu *cpus[ABI_MAX_CPUS]; /* by logical number; NULL: not enabled *
 extern unsigned cpu_count;
 void cpu_hazard_set(struct cpu *c, u32 bits);
 static inline void cpu_count_event(struct cpu *c, unsigned counter) {
-    atomic_store_rlx(&c->counters[counter], c->counters[counter] + 1);
+    atomic_count(&c->counters[counter]);
 }

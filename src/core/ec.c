@@ -159,7 +159,7 @@ static void ec_bury(struct cpu *c, struct ec *ec, bool half_done) {
     if (c->fpu_owner == ec)
         c->fpu_owner = NULL;
     if (c->bases_owner == ec)
-        c->bases_owner = NULL;
+        c->bases_owner = c->idle_ec;
     ec_leave_pd(ec);
     if (ec->utcb)
         space_utcb_remove(ec->pd, ec->utcb_vpn, arch_ptr_phys(ec->utcb).v >> PAGE_SHIFT);

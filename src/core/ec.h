@@ -1,5 +1,6 @@
 /* Execution context: threads and vCPUs. An EC has no kernel stack; what it does when next activated is its `cont`. */
 #pragma once
+#include "arch/cpu.h"
 #include "arch/fpu.h"
 #include "arch/regs.h"
 #include "core/abi.h"

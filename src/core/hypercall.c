@@ -28,7 +28,7 @@ static inline struct ec *finish(struct cpu *c, struct ec *ec, enum abi_status st
 
 static inline struct ec *sys_call(struct cpu *c, struct ec *ec) {
     struct pt *pt = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_PT, pt, PERM_PT_CALL);
-    return likely(pt) ? ipc_call(c, pt, ARG_FLAGS(&ec->regs) & HF_CALL_DB) : finish(c, ec, NOVA_BAD_CAP);
+    return likely(pt) ? ipc_call(c, pt) : finish(c, ec, NOVA_BAD_CAP);
 }
 
 /* Second half of create_pd: the capability range for the new PD; may be restarted. */
@@ -317,16 +317,14 @@ struct ec *hypercall_run(struct cpu *c, struct ec *ec) {
     u64 rdi = ec->regs.rdi;
     assert(ec == c->ec && !ec->callee);
     ec->cont = CONT_USER;
-    switch (rdi & 0xf) {
-    case HC_CALL:
+    unsigned number = rdi & 0xf;
+    if (number == HC_CALL)
         return sys_call(c, ec);
-    case HC_REPLY:
+    if (number == HC_REPLY)
         return ipc_reply(c);
-    case HC_PT_CTRL:
+    if (number == HC_PT_CTRL)
         return finish(c, ec, sys_pt_ctrl(ec));
-    case HC_SM_CTRL:
+    if (number == HC_SM_CTRL)
         return rdi & HF_SM_DOWN << 4 ? sys_sm_down(c, ec) : sys_sm_up(c, ec);
-    default:
-        return sys_other(c, ec, rdi & 0xf);
-    }
+    return sys_other(c, ec, number);
 }

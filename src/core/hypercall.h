@@ -21,7 +21,12 @@ enum abi_status extension_run(struct ec *ec);
 /* The object behind a selector of ec's PD if it has that type and all of those permissions, else NULL. Valid for this kernel entry. */
 static inline struct kobj *lookup(const struct ec *ec, u64 sel, enum kobj_type type, unsigned perm) {
     u64 cap = objtab_cap(&ec->pd->objtab, sel);
-    return likely((cap & CAP_HAS_MASK(perm)) == CAP_HAS(type, perm)) ? CAP_OBJECT(cap) : NULL;
+    if (unlikely((cap & CAP_HAS_MASK(perm)) != CAP_HAS(type, perm)))
+        return NULL;
+    struct kobj *o = CAP_OBJECT(cap);
+    if (!o)
+        __builtin_unreachable(); /* 0 has no type: the caller's test of the result costs nothing */
+    return o;
 }
 #define LOOKUP(ec, sel, TYPE, tag, perm)                                                                               \
     ({                                                                                                                 \

@@ -49,12 +49,13 @@ static inline void portal_enter(struct ec *ec, u64 ip, u64 id) {
 
 /* A message without typed items, as most are. False: it has some, nothing is done. */
 static inline bool words_transfer(const struct ec *from, struct ec *to) {
-    u64 items = atomic_load_rlx(&from->utcb->items); /* user memory: read once */
+    const struct abi_utcb *src = from->utcb;
+    struct abi_utcb *dst = to->utcb;
+    u64 items = atomic_load_rlx(&src->items), untyped = min_u64(items & 0xffff, UTCB_WORDS); /* user memory: read once */
     if (unlikely(items >> 16 & 0xffff))
         return false;
-    u64 untyped = min_u64(items & 0xffff, UTCB_WORDS);
-    to->utcb->items = untyped;
-    arch_words_copy(to->utcb->w, from->utcb->w, untyped);
+    dst->items = untyped;
+    arch_words_copy(dst->w, src->w, untyped);
     return true;
 }
 
@@ -66,13 +67,13 @@ static void help(struct cpu *c, struct ec *ec, struct ec *callee) {
 }
 
 /* The callee does not wait for calls. */
-static __attribute__((noinline)) struct ec *call_busy(struct cpu *c, struct ec *callee, bool dont_block) {
+static __attribute__((noinline)) struct ec *call_busy(struct cpu *c, struct ec *callee) {
     struct ec *ec = c->ec;
     if (callee->cpu != c->id) {
         ec_set_status(ec, NOVA_BAD_CPU);
     } else if (callee->cont == CONT_DEAD) {
         ec_set_status(ec, NOVA_ABORTED);
-    } else if (dont_block) {
+    } else if (ARG_FLAGS(&ec->regs) & HF_CALL_DB) {
         ec_set_status(ec, NOVA_TIMEOUT);
     } else if (help_loops(ec, callee)) {
         ec_set_status(ec, NOVA_ABORTED);
@@ -83,10 +84,10 @@ static __attribute__((noinline)) struct ec *call_busy(struct cpu *c, struct ec *
     return NULL;
 }
 
-struct ec *ipc_call(struct cpu *c, struct pt *pt, bool dont_block) {
+struct ec *ipc_call(struct cpu *c, struct pt *pt) {
     struct ec *ec = c->ec, *callee = pt->ec;
     if (unlikely(callee->cpu != c->id || callee->cont != CONT_WAIT))
-        return call_busy(c, callee, dont_block);
+        return call_busy(c, callee);
     if (unlikely(!words_transfer(ec, callee))) {
         link_receiver(c, ec, pt, false);
         return NULL;

@@ -10,7 +10,7 @@ struct cpu;
 struct ec;
 struct pt;
 /* c->ec calls through pt: c->ec is the callee then, or helps and tries again later, or has its status. What runs next, as core_syscall says. */
-struct ec *ipc_call(struct cpu *c, struct pt *pt, bool dont_block);
+struct ec *ipc_call(struct cpu *c, struct pt *pt);
 /* c->ec replies: transfers to its caller if any, then waits for the next call. The same. */
 struct ec *ipc_reply(struct cpu *c);
 /* Continuations CONT_RECV and CONT_REPLY, of events and messages with typed items; both may be preempted in long transfers and go on when

@@ -235,7 +235,7 @@ enum abi_status arch_space_ports(struct pd *pd, unsigned first, unsigned count, 
 
 void arch_space_load(struct pd *pd) {
     struct cpu *c = arch_cpu_self();
-    if (unlikely(c->space == pd))
+    if (c->space == pd)
         return;
     atomic_store_rel(&c->space_next, pd); /* before CR3, and the old one until after it: shoot.c */
     c->mach.pio_seen = atomic_load_acq(&pd->pio_bitmap);

@@ -1,30 +1,27 @@
 /* Typed wrappers of the hypercalls (docs/abi.md section 5). Every wrapper returns an enum abi_status.
- * All of them go through hypercall(), which the simulator replaces. */
+ * All of them go through hypercall.h, which the simulator replaces. */
 #pragma once
 #include "core/abi.h"
+#include <hypercall.h> /* of userland/lib/hw first */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef uint64_t sel_t; /* capability selector */
 
-/* The one way into the kernel: registers as the ABI names them; RSI and RDX after the call go to out[0], out[1]
- * if out is not null. Returns the status. */
-uint64_t hypercall(uint64_t rdi, uint64_t rsi, uint64_t rdx, uint64_t rax, uint64_t r8, uint64_t *out);
-
 #define NOVA_RDI(number, flags, sel) ((uint64_t)(sel) << 8 | (uint64_t)(flags) << 4 | (uint64_t)(number))
 
 const char *nova_status_name(uint64_t status);
 
-static inline uint64_t nova_call(sel_t pt) { return hypercall(NOVA_RDI(HC_CALL, 0, pt), 0, 0, 0, 0, NULL); }
+static inline uint64_t nova_call(sel_t pt) { return hypercall_1(NOVA_RDI(HC_CALL, 0, pt)); }
 
 /* Does not block when the callee is busy: NOVA_TIMEOUT then. */
 static inline uint64_t nova_call_try(sel_t pt) {
-    return hypercall(NOVA_RDI(HC_CALL, HF_CALL_DB, pt), 0, 0, 0, 0, NULL);
+    return hypercall_1(NOVA_RDI(HC_CALL, HF_CALL_DB, pt));
 }
 
 static inline uint64_t nova_create_pd(sel_t new_sel, sel_t owner, uint64_t caps_crd) {
-    return hypercall(NOVA_RDI(HC_CREATE_PD, 0, new_sel), owner, caps_crd, 0, 0, NULL);
+    return hypercall_3(NOVA_RDI(HC_CREATE_PD, 0, new_sel), owner, caps_crd);
 }
 
 /* utcb 0 makes a vCPU. */
@@ -43,11 +40,11 @@ static inline uint64_t nova_create_pt(sel_t new_sel, sel_t owner, sel_t ec, uint
 }
 
 static inline uint64_t nova_create_sm(sel_t new_sel, sel_t owner, uint64_t counter) {
-    return hypercall(NOVA_RDI(HC_CREATE_SM, 0, new_sel), owner, counter, 0, 0, NULL);
+    return hypercall_3(NOVA_RDI(HC_CREATE_SM, 0, new_sel), owner, counter);
 }
 
 static inline uint64_t nova_revoke(uint64_t crd, bool self) {
-    return hypercall(NOVA_RDI(HC_REVOKE, self ? HF_REVOKE_SELF : 0, 0), crd, 0, 0, 0, NULL);
+    return hypercall_2(NOVA_RDI(HC_REVOKE, self ? HF_REVOKE_SELF : 0, 0), crd);
 }
 
 /* In: CRD with base and type; out: the mapping node that covers it, or a null CRD. */
@@ -59,7 +56,7 @@ static inline uint64_t nova_lookup(uint64_t *crd) {
     return status;
 }
 
-static inline uint64_t nova_recall(sel_t ec) { return hypercall(NOVA_RDI(HC_EC_CTRL, 0, ec), 0, 0, 0, 0, NULL); }
+static inline uint64_t nova_recall(sel_t ec) { return hypercall_1(NOVA_RDI(HC_EC_CTRL, 0, ec)); }
 
 static inline uint64_t nova_sc_time(sel_t sc, uint64_t *time_us) {
     uint64_t out[2];
@@ -70,19 +67,19 @@ static inline uint64_t nova_sc_time(sel_t sc, uint64_t *time_us) {
 }
 
 static inline uint64_t nova_pt_ctrl(sel_t pt, uint64_t pid) {
-    return hypercall(NOVA_RDI(HC_PT_CTRL, 0, pt), pid, 0, 0, 0, NULL);
+    return hypercall_2(NOVA_RDI(HC_PT_CTRL, 0, pt), pid);
 }
 
-static inline uint64_t nova_sm_up(sel_t sm) { return hypercall(NOVA_RDI(HC_SM_CTRL, 0, sm), 0, 0, 0, 0, NULL); }
+static inline uint64_t nova_sm_up(sel_t sm) { return hypercall_1(NOVA_RDI(HC_SM_CTRL, 0, sm)); }
 
 /* zero: take the whole counter, not one. deadline_tsc 0: wait for ever; else NOVA_TIMEOUT once the TSC has passed it. */
 static inline uint64_t nova_sm_down(sel_t sm, bool zero, uint64_t deadline_tsc) {
-    return hypercall(NOVA_RDI(HC_SM_CTRL, HF_SM_DOWN | (zero ? HF_SM_ZERO : 0), sm), deadline_tsc >> 32,
-                     deadline_tsc & 0xffffffffu, 0, 0, NULL);
+    return hypercall_3(NOVA_RDI(HC_SM_CTRL, HF_SM_DOWN | (zero ? HF_SM_ZERO : 0), sm), deadline_tsc >> 32,
+                       deadline_tsc & 0xffffffffu);
 }
 
 static inline uint64_t nova_assign_pci(sel_t pd, uint64_t dev, uint64_t rid) {
-    return hypercall(NOVA_RDI(HC_ASSIGN_PCI, 0, pd), dev, rid, 0, 0, NULL);
+    return hypercall_3(NOVA_RDI(HC_ASSIGN_PCI, 0, pd), dev, rid);
 }
 
 static inline uint64_t nova_assign_gsi(sel_t sm, uint64_t dev, uint32_t cpu, uint64_t msi[2]) {

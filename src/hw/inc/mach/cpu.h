@@ -20,3 +20,21 @@ static inline struct cpu *arch_cpu_self(void) {
 }
 static inline void arch_cpu_relax(void) { __builtin_ia32_pause(); }
 bool arch_preempt_pending(void);
+/* KERNEL_GS_BASE holds the user's GS base while we are in the kernel; swapgs brings it within reach. An NMI in between finds its CPU by its stack
+ * (entry.S). Written is only what differs: most threads change neither. */
+static inline void arch_bases_switch(struct arch_bases *from, const struct arch_bases *to) {
+    u64 fs, gs;
+    __asm__ volatile("rdfsbase %0" : "=r"(fs));
+    if (unlikely(fs != to->fs))
+        __asm__ volatile("wrfsbase %0" ::"r"(to->fs));
+    __asm__ volatile("swapgs\n\t"
+                     "rdgsbase %0\n\t"
+                     "cmp %0, %1\n\t"
+                     "je 1f\n\t"
+                     "wrgsbase %1\n"
+                     "1:\tswapgs"
+                     : "=&r"(gs)
+                     : "r"(to->gs)
+                     : "cc");
+    *from = (struct arch_bases){fs, gs};
+}
