@@ -28,7 +28,7 @@ static inline struct ec *finish(struct cpu *c, struct ec *ec, enum abi_status st
 
 static inline struct ec *sys_call(struct cpu *c, struct ec *ec) {
     struct pt *pt = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_PT, pt, PERM_PT_CALL);
-    return likely(pt) ? ipc_call(c, pt) : finish(c, ec, NOVA_BAD_CAP);
+    return likely(pt) ? ipc_call(c, ec, pt) : finish(c, ec, NOVA_BAD_CAP);
 }
 
 /* Second half of create_pd: the capability range for the new PD; may be restarted. */
@@ -321,7 +321,7 @@ struct ec *hypercall_run(struct cpu *c, struct ec *ec) {
     if (number == HC_CALL)
         return sys_call(c, ec);
     if (number == HC_REPLY)
-        return ipc_reply(c);
+        return ipc_reply(c, ec);
     if (number == HC_PT_CTRL)
         return finish(c, ec, sys_pt_ctrl(ec));
     if (number == HC_SM_CTRL)

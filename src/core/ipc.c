@@ -21,7 +21,7 @@ static bool help_loops(const struct ec *ec, const struct ec *target) {
 }
 
 static inline void link_call(struct cpu *c, struct ec *ec, struct ec *callee) {
-    assert(!callee->caller && !ec->callee);
+    assert(!callee->caller);
     ec->callee = callee;
     callee->caller = ec;
     c->ec = callee;
@@ -29,8 +29,9 @@ static inline void link_call(struct cpu *c, struct ec *ec, struct ec *callee) {
 }
 
 /* The message is still to be received. */
-static void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt, bool event) {
+static __attribute__((noinline)) struct ec *link_receiver(struct cpu *c, struct ec *ec, struct pt *pt, bool event) {
     struct ec *callee = pt->ec;
+    assert(!ec->callee);
     link_call(c, ec, callee);
     ec->in_event = event;
     callee->mtd = pt->mtd;
@@ -38,6 +39,7 @@ static void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt, bool even
     callee->portal_id = atomic_load_rlx(&pt->id);
     callee->cont = CONT_RECV;
     callee->xfer.started = false;
+    return NULL;
 }
 
 static inline void portal_enter(struct ec *ec, u64 ip, u64 id) {
@@ -67,8 +69,7 @@ static void help(struct cpu *c, struct ec *ec, struct ec *callee) {
 }
 
 /* The callee does not wait for calls. */
-static __attribute__((noinline)) struct ec *call_busy(struct cpu *c, struct ec *callee) {
-    struct ec *ec = c->ec;
+static __attribute__((noinline)) struct ec *call_busy(struct cpu *c, struct ec *ec, struct ec *callee) {
     if (callee->cpu != c->id) {
         ec_set_status(ec, NOVA_BAD_CPU);
     } else if (callee->cont == CONT_DEAD) {
@@ -84,14 +85,12 @@ static __attribute__((noinline)) struct ec *call_busy(struct cpu *c, struct ec *
     return NULL;
 }
 
-struct ec *ipc_call(struct cpu *c, struct pt *pt) {
-    struct ec *ec = c->ec, *callee = pt->ec;
+struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
+    struct ec *callee = pt->ec;
     if (unlikely(callee->cpu != c->id || callee->cont != CONT_WAIT))
-        return call_busy(c, callee);
-    if (unlikely(!words_transfer(ec, callee))) {
-        link_receiver(c, ec, pt, false);
-        return NULL;
-    }
+        return call_busy(c, ec, callee);
+    if (unlikely(!words_transfer(ec, callee)))
+        return link_receiver(c, ec, pt, false);
     link_call(c, ec, callee);
     portal_enter(callee, pt->ip, atomic_load_rlx(&pt->id));
     return core_switch(c, callee);
@@ -116,7 +115,7 @@ void ipc_event(struct cpu *c, unsigned number) {
     if (why) {
         ec_event_failed(c, ec, number, why);
     } else if (pt->ec->cont == CONT_WAIT) {
-        link_receiver(c, ec, pt, true);
+        (void)link_receiver(c, ec, pt, true);
     } else {
         ec->cont = CONT_EVENT;
         help(c, ec, pt->ec);
@@ -273,26 +272,20 @@ static enum transfer reply_event(struct ec *ec, struct ec *to) {
     return TRANSFER_DONE;
 }
 
-/* The call is over. True: the caller runs on at once. */
-static inline bool reply_end(struct cpu *c, struct ec *ec, struct ec *to, enum ec_cont cont) {
+static inline void unlink_call(struct ec *ec, struct ec *to) {
     ec->caller = NULL;
     ec->cont = CONT_WAIT;
     to->callee = NULL;
-    to->cont = (u8)cont;
-    if (unlikely(!c->hops)) {
-        sched_activate(c); /* we were helping: the helper tries again, the caller has an SC of its own */
-        return false;
-    }
+}
+
+/* The caller runs on at once: it is on the current SC's path. */
+static inline void caller_resume(struct cpu *c, struct ec *to) {
     c->hops--;
     c->ec = to;
-    if (unlikely(sc_dying(c->sc)))
-        cpu_hazard_set(c, HZ_SCHED);
-    return true;
 }
 
 void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
     struct ec *to = ec->caller;
-    enum ec_cont cont = CONT_USER;
     if (unlikely(
             !to)) { /* nobody called, or the caller is gone: a global thread blocks for good, a local one is free again */
         ec->cont = CONT_WAIT;
@@ -305,6 +298,7 @@ void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
         cpu_hazard_set(c, HZ_SCHED);
         return;
     }
+    to->cont = CONT_USER;
     if (!to->in_event) {
         to->regs.rdi = result == TRANSFER_NOMEM ? NOVA_BAD_MEM : NOVA_SUCCESS;
     } else {
@@ -313,20 +307,33 @@ void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
             to->regs.vec = 13; /* #GP, raised when it resumes */
             to->regs.err = 0;
             to->event = 13;
-            cont = CONT_EVENT;
+            to->cont = CONT_EVENT;
         }
     }
-    (void)reply_end(c, ec, to, cont);
+    unlink_call(ec, to);
+    if (unlikely(!c->hops)) {
+        sched_activate(c); /* we were helping: the helper tries again, the caller has an SC of its own */
+        return;
+    }
+    caller_resume(c, to);
+    if (unlikely(sc_dying(c->sc)))
+        cpu_hazard_set(c, HZ_SCHED);
 }
 
-struct ec *ipc_reply(struct cpu *c) {
-    struct ec *ec = c->ec, *to = ec->caller;
-    if (likely(to && !to->in_event && words_transfer(ec, to))) {
-        to->regs.rdi = NOVA_SUCCESS;
-        return reply_end(c, ec, to, CONT_USER) ? core_switch(c, to) : NULL;
-    }
+static __attribute__((noinline)) struct ec *reply_slow(struct cpu *c, struct ec *ec) {
     ec->xfer.started = false;
     ec->cont = CONT_REPLY;
     ipc_reply_transfer(c, ec);
     return NULL;
+}
+
+struct ec *ipc_reply(struct cpu *c, struct ec *ec) {
+    struct ec *to = ec->caller;
+    if (unlikely(!to || to->in_event || !c->hops || sc_dying(c->sc) || !words_transfer(ec, to)))
+        return reply_slow(c, ec);
+    to->regs.rdi = NOVA_SUCCESS;
+    assert(to->cont == CONT_USER);
+    unlink_call(ec, to);
+    caller_resume(c, to);
+    return core_switch(c, to);
 }

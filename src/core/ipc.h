@@ -9,10 +9,10 @@
 struct cpu;
 struct ec;
 struct pt;
-/* c->ec calls through pt: c->ec is the callee then, or helps and tries again later, or has its status. What runs next, as core_syscall says. */
-struct ec *ipc_call(struct cpu *c, struct pt *pt);
-/* c->ec replies: transfers to its caller if any, then waits for the next call. The same. */
-struct ec *ipc_reply(struct cpu *c);
+/* ec, the current one, calls through pt: c->ec is the callee then, or helps and tries again later, or has its status. What runs next, as core_syscall says. */
+struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt);
+/* It replies: transfers to its caller if any, then waits for the next call. The same. */
+struct ec *ipc_reply(struct cpu *c, struct ec *ec);
 /* Continuations CONT_RECV and CONT_REPLY, of events and messages with typed items; both may be preempted in long transfers and go on when
  * called again. */
 void ipc_receive(struct cpu *c, struct ec *ec);

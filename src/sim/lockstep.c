@@ -16,8 +16,8 @@ bool __real_hypercall_finish(struct ec *ec);
 bool __wrap_hypercall_finish(struct ec *ec);
 void __real_ipc_receive(struct cpu *c, struct ec *ec);
 void __wrap_ipc_receive(struct cpu *c, struct ec *ec);
-struct ec *__real_ipc_reply(struct cpu *c);
-struct ec *__wrap_ipc_reply(struct cpu *c);
+struct ec *__real_ipc_reply(struct cpu *c, struct ec *ec);
+struct ec *__wrap_ipc_reply(struct cpu *c, struct ec *ec);
 void __real_ipc_reply_transfer(struct cpu *c, struct ec *ec);
 void __wrap_ipc_reply_transfer(struct cpu *c, struct ec *ec);
 
@@ -302,12 +302,12 @@ void __wrap_ipc_receive(struct cpu *c, struct ec *ec) {
         message_end(ec, from, ec->cont != CONT_RECV);
 }
 
-struct ec *__wrap_ipc_reply(struct cpu *c) {
-    struct ec *ec = c->ec, *to = ec->caller;
+struct ec *__wrap_ipc_reply(struct cpu *c, struct ec *ec) {
+    struct ec *to = ec->caller;
     bool on = active();
     if (on && to)
         message_begin(ec, ec, to);
-    struct ec *next = __real_ipc_reply(c);
+    struct ec *next = __real_ipc_reply(c, ec);
     if (on)
         message_end(ec, to, ec->cont != CONT_REPLY);
     return next;
