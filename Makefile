@@ -57,7 +57,7 @@ SIM_BASE := $(COMMON) -fvisibility=hidden -fno-pie -Isrc -Isrc/sim/inc
 # Away from the numbers that are physical addresses: the trace hash tells program addresses from other values.
 # --wrap: what the reference model watches (src/sim/lockstep.c).
 SIM_LINK := -no-pie -Wl,-Ttext-segment=0x64000000 \
-            -Wl,--wrap=hypercall_run,--wrap=hypercall_finish,--wrap=ipc_receive,--wrap=ipc_reply,--wrap=ipc_reply_transfer
+            -Wl,--wrap=core_syscall,--wrap=hypercall_run,--wrap=hypercall_finish,--wrap=ipc_receive,--wrap=ipc_reply,--wrap=ipc_reply_transfer
 
 # Not `:=`: on a fresh machine there is no gcc yet when this file is read.
 USER_FLAGS = $(COMMON) -O2 -fno-pie -fstack-protector-strong -ftls-model=local-exec -fno-asynchronous-unwind-tables \
@@ -206,7 +206,7 @@ TEST_FAST := $(patsubst tests/%.c,$(B)/check-fast/%,$(UNIT_SRC) $(SIMT_SRC))
 # without those about the simulator and those with one CPU
 TEST_TSAN := $(patsubst tests/%.c,$(B)/check-tsan/%,$(filter-out $(patsubst %,tests/sim/%_test.c,help latency replay search storebuf trace),$(SIMT_SRC))) \
              $(B)/sim-tsan/abi
-HOST_FLAGS := $(COMMON) $(ZYDIS_DEFS) -fno-pie $(SIM_LINK) -isystem $(B)/third/include -Isrc -Isrc/sim/inc
+HOST_FLAGS := $(COMMON) $(ZYDIS_DEFS) -fno-pie $(SIM_LINK) -isystem $(B)/third/include -Isrc -Isrc/sim/inc -Iuserland/lib
 LINKED_INC := -Iuserland/lib -Iuserland/vmm -Iuserland/root -Iuserland/console -I$(B)/user
 ALL_SRC  := $(wildcard src/*/*.[ch] src/*/inc/mach/*.h userland/*/*.[ch] userland/lib/*/*.[ch] tests/*/*.[ch])
 

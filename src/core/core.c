@@ -109,13 +109,14 @@ static struct ec *guest_load(struct cpu *c, struct ec *ec) {
     return ec;
 }
 
-struct ec *core_switch(struct cpu *c, struct ec *ec) {
-    if (unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&ec->hazard)))
+struct ec *core_switch(struct cpu *c, struct ec *from, struct ec *to) {
+    if (unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&to->hazard)))
         return NULL;
-    if (c->space != ec->pd || c->trained_by != ec->pd || fpu_stale(c, ec))
-        return thread_load(c, ec);
-    bases_load(c, ec);
-    return ec;
+    if (to->pd != from->pd || fpu_stale(c, to))
+        return thread_load(c, to);
+    arch_bases_switch(&from->bases, &to->bases); /* from has just run: they are its own */
+    c->bases_owner = to;
+    return to;
 }
 
 struct ec *core_resume(struct cpu *c) {
@@ -144,7 +145,7 @@ struct ec *core_resume(struct cpu *c) {
             break;
         case CONT_SYSCALL:
             ec_help_end(ec); /* a helper tries again, whatever comes of it */
-            (void)hypercall_run(c, ec);
+            hypercall_run(c, ec);
             break;
         case CONT_EVENT:
             ipc_event(c, ec->event);
@@ -170,12 +171,6 @@ struct ec *core_resume(struct cpu *c) {
             return ec;
         }
     }
-}
-
-struct ec *core_syscall(struct cpu *c) {
-    struct ec *ec = c->ec;
-    cpu_count_event(c, ec->regs.rdi & 0xf);
-    return hypercall_run(c, ec);
 }
 
 struct ec *core_exception(struct cpu *c, u64 fault_addr) {

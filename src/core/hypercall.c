@@ -18,16 +18,18 @@ static enum abi_status publish(struct ec *ec, struct kobj *obj, unsigned perm) {
 
 static bool slot_taken(const struct ec *ec) { return objtab_lookup(&ec->pd->objtab, arg_sel(&ec->regs)).obj != NULL; }
 
-/* The end of a hypercall, unless it has blocked or is executed again. */
 static inline struct ec *finish(struct cpu *c, struct ec *ec, enum abi_status status) {
-    if (unlikely(ec->cont != CONT_USER))
-        return NULL;
     ec->regs.rdi = (u32)status;
     return unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&ec->hazard)) ? NULL : ec;
 }
 
-static inline struct ec *sys_call(struct cpu *c, struct ec *ec) {
-    struct pt *pt = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_PT, pt, PERM_PT_CALL);
+/* The same unless it has blocked, or is executed again. */
+static inline struct ec *finish_or_wait(struct cpu *c, struct ec *ec, enum abi_status status) {
+    return likely(ec->cont == CONT_USER) ? finish(c, ec, status) : NULL;
+}
+
+static inline struct ec *sys_call(struct cpu *c, struct ec *ec, u64 rdi) {
+    struct pt *pt = LOOKUP(ec, ARG_SEL(rdi), KOBJ_PT, pt, PERM_PT_CALL);
     return likely(pt) ? ipc_call(c, ec, pt) : finish(c, ec, NOVA_BAD_CAP);
 }
 
@@ -198,20 +200,35 @@ bool hypercall_finish(struct ec *ec) {
     return ec->cont == CONT_DEAD;
 }
 
-static __attribute__((noinline)) struct ec *sys_sm_down(struct cpu *c, struct ec *ec) {
-    const struct uregs *r = &ec->regs;
-    struct sm *sm = LOOKUP(ec, arg_sel(r), KOBJ_SM, sm, PERM_SM_DN);
-    if (!sm)
-        return finish(c, ec, NOVA_BAD_CAP);
-    if (unlikely(sm->gsi >= 0))
-        gsi_unmask((unsigned)sm->gsi);
-    bool zero = ARG_FLAGS(r) & HF_SM_ZERO;
-    return finish(c, ec, sm_down(c, sm, zero, r->rsi << 32 | (u32)r->rdx)); /* for a blocked one, whoever wakes it says */
+/* Both with the semaphore locked. */
+static __attribute__((noinline)) struct ec *down_wait(struct cpu *c, struct ec *ec, struct sm *sm) {
+    return finish_or_wait(c, ec, sm_wait(c, sm, ec->regs.rsi << 32 | (u32)ec->regs.rdx)); /* whoever wakes it says */
+}
+static __attribute__((noinline)) struct ec *up_wake(struct cpu *c, struct ec *ec, struct sm *sm) {
+    return finish(c, ec, sm_wake(sm));
 }
 
-static __attribute__((noinline)) struct ec *sys_sm_up(struct cpu *c, struct ec *ec) {
-    struct sm *sm = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_SM, sm, PERM_SM_UP);
-    return finish(c, ec, sm ? sm_up(sm) : NOVA_BAD_CAP);
+static inline struct ec *down(struct cpu *c, struct ec *ec, struct sm *sm, u64 rdi) {
+    return sm_take(sm, rdi >> 4 & HF_SM_ZERO) ? finish(c, ec, NOVA_SUCCESS) : down_wait(c, ec, sm);
+}
+
+static __attribute__((noinline)) struct ec *down_interrupt(struct cpu *c, struct ec *ec, struct sm *sm, u64 rdi) {
+    gsi_unmask((unsigned)sm->gsi);
+    return down(c, ec, sm, rdi);
+}
+
+static inline struct ec *sys_sm_down(struct cpu *c, struct ec *ec, u64 rdi) {
+    struct sm *sm = LOOKUP(ec, ARG_SEL(rdi), KOBJ_SM, sm, PERM_SM_DN);
+    if (!sm)
+        return finish(c, ec, NOVA_BAD_CAP);
+    return unlikely(sm->gsi >= 0) ? down_interrupt(c, ec, sm, rdi) : down(c, ec, sm, rdi);
+}
+
+static inline struct ec *sys_sm_up(struct cpu *c, struct ec *ec, u64 rdi) {
+    struct sm *sm = LOOKUP(ec, ARG_SEL(rdi), KOBJ_SM, sm, PERM_SM_UP);
+    if (!sm)
+        return finish(c, ec, NOVA_BAD_CAP);
+    return sm_give(sm) ? finish(c, ec, NOVA_SUCCESS) : up_wake(c, ec, sm);
 }
 
 /* The physical address of what must be a device's configuration page, mapped for the caller. */
@@ -269,8 +286,8 @@ static enum abi_status sys_sc_ctrl(struct ec *ec) {
     return NOVA_SUCCESS;
 }
 
-static inline enum abi_status sys_pt_ctrl(struct ec *ec) {
-    struct pt *pt = LOOKUP(ec, arg_sel(&ec->regs), KOBJ_PT, pt, PERM_PT_CT);
+static inline enum abi_status sys_pt_ctrl(struct ec *ec, u64 rdi) {
+    struct pt *pt = LOOKUP(ec, ARG_SEL(rdi), KOBJ_PT, pt, PERM_PT_CT);
     if (!pt)
         return NOVA_BAD_CAP;
     atomic_store_rlx(&pt->id, ec->regs.rsi);
@@ -309,22 +326,33 @@ static __attribute__((noinline)) struct ec *sys_other(struct cpu *c, struct ec *
     default:
         status = extension_run(ec);
     }
-    return finish(c, ec, status);
+    return finish_or_wait(c, ec, status);
 }
 
 /* Each a function of its own, so that none saves registers for another; compared, not looked up: an indirect branch costs more with retpolines. */
-struct ec *hypercall_run(struct cpu *c, struct ec *ec) {
-    u64 rdi = ec->regs.rdi;
-    assert(ec == c->ec && !ec->callee);
-    ec->cont = CONT_USER;
+static inline __attribute__((always_inline)) struct ec *run(struct cpu *c, struct ec *ec, u64 rdi) {
     unsigned number = rdi & 0xf;
+    assert(!ec->callee);
+    ec->cont = CONT_USER;
     if (number == HC_CALL)
-        return sys_call(c, ec);
+        return sys_call(c, ec, rdi);
     if (number == HC_REPLY)
         return ipc_reply(c, ec);
     if (number == HC_PT_CTRL)
-        return finish(c, ec, sys_pt_ctrl(ec));
+        return finish(c, ec, sys_pt_ctrl(ec, rdi));
     if (number == HC_SM_CTRL)
-        return rdi & HF_SM_DOWN << 4 ? sys_sm_down(c, ec) : sys_sm_up(c, ec);
+        return rdi >> 4 & HF_SM_DOWN ? sys_sm_down(c, ec, rdi) : sys_sm_up(c, ec, rdi);
     return sys_other(c, ec, number);
+}
+
+void hypercall_run(struct cpu *c, struct ec *ec) {
+    assert(ec == c->ec);
+    (void)run(c, ec, ec->regs.rdi);
+}
+
+struct ec *core_syscall(struct cpu *c) {
+    struct ec *ec = c->ec;
+    u64 rdi = ec->regs.rdi;
+    cpu_count_event(c, rdi & 0xf);
+    return run(c, ec, rdi);
 }

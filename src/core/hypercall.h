@@ -4,9 +4,8 @@
 #include "core/pd.h"
 #include "core/status.h"
 struct cpu;
-/* Executes ec's hypercall from its registers; ec == c->ec. With ec->cont CONT_SYSCALL afterwards it is executed again later. What runs next,
- * as core_syscall says. */
-struct ec *hypercall_run(struct cpu *c, struct ec *ec);
+/* Executes ec's hypercall from its registers again; ec == c->ec. With ec->cont CONT_SYSCALL afterwards once more later. */
+void hypercall_run(struct cpu *c, struct ec *ec);
 
 /* A revoke (or KMEM_ADD) that stopped half-way: it has barred what it was about to remove, so somebody has to go on with it. */
 bool hypercall_half_done(const struct ec *ec);
@@ -34,7 +33,8 @@ static inline struct kobj *lookup(const struct ec *ec, u64 sel, enum kobj_type t
         (struct tag *)lookup(ec, sel, TYPE, perm);                                                                     \
     })
 
-static inline u64 arg_sel(const struct uregs *r) { return r->rdi >> 8; } /* modulo ABI_SEL_COUNT */
+#define ARG_SEL(rdi) ((rdi) >> 8) /* modulo ABI_SEL_COUNT */
+static inline u64 arg_sel(const struct uregs *r) { return ARG_SEL(r->rdi); }
 
 /* Interrupt semaphores (gsi.c). gsi < the count given to gsi_init. */
 must_check bool gsi_init(unsigned count);

@@ -93,7 +93,7 @@ struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
         return link_receiver(c, ec, pt, false);
     link_call(c, ec, callee);
     portal_enter(callee, pt->ip, atomic_load_rlx(&pt->id));
-    return core_switch(c, callee);
+    return core_switch(c, ec, callee);
 }
 
 void ipc_event(struct cpu *c, unsigned number) {
@@ -335,5 +335,5 @@ struct ec *ipc_reply(struct cpu *c, struct ec *ec) {
     assert(to->cont == CONT_USER);
     unlink_call(ec, to);
     caller_resume(c, to);
-    return core_switch(c, to);
+    return core_switch(c, ec, to);
 }

@@ -41,30 +41,19 @@ static void wake(struct ec *ec) {
         inbox_post(ec->cpu, &ec->wake, INBOX_EC_WAKE);
 }
 
-enum abi_status sm_up(struct sm *sm) {
-    enum abi_status status = NOVA_SUCCESS;
-    spin_lock(&sm->lock);
+enum abi_status sm_wake(struct sm *sm) {
     struct ec *ec = sm->head;
     if (ec)
         unlink_ec(sm, ec, NOVA_SUCCESS);
-    else if (sm->counter == ~0ul)
-        status = NOVA_BAD_PAR;
-    else
-        sm->counter++;
     spin_unlock(&sm->lock);
-    if (ec)
-        wake(ec); /* RCU keeps it; if it dies meanwhile ec_woken ignores it */
-    return status;
+    if (!ec)
+        return NOVA_BAD_PAR; /* at its maximum */
+    wake(ec); /* RCU keeps it; if it dies meanwhile ec_woken ignores it */
+    return NOVA_SUCCESS;
 }
 
-enum abi_status sm_down(struct cpu *c, struct sm *sm, bool zero, u64 deadline) {
+enum abi_status sm_wait(struct cpu *c, struct sm *sm, u64 deadline) {
     struct ec *ec = c->ec;
-    spin_lock(&sm->lock);
-    if (sm->counter) {
-        sm->counter = zero ? 0 : sm->counter - 1;
-        spin_unlock(&sm->lock);
-        return NOVA_SUCCESS;
-    }
     if (atomic_load_rlx(&sm->obj.dead)) { /* destroyed after our lookup: nobody would ever wake us */
         spin_unlock(&sm->lock);
         return NOVA_BAD_CAP;

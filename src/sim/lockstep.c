@@ -1,8 +1,9 @@
-/* Watches the kernel for the model. Five of its functions are wrapped by the linker (Makefile: SIM_LINK): everything that a call does to
+/* Watches the kernel for the model. Six of its functions are wrapped by the linker (Makefile: SIM_LINK): everything that a call does to
  * capabilities happens inside of them, on the CPU of both ends. What runs at the same time is judged together, when all of it is done. */
 #include "sim/lockstep.h"
 #include "arch/assert.h"
 #include "arch/mem.h"
+#include "core/core.h"
 #include "core/hypercall.h"
 #include "core/ipc.h"
 #include "core/kmem.h"
@@ -10,8 +11,10 @@
 #include "sim/check.h"
 
 /* Undefined? Then the program is linked without SIM_LINK. */
-struct ec *__real_hypercall_run(struct cpu *c, struct ec *ec);
-struct ec *__wrap_hypercall_run(struct cpu *c, struct ec *ec);
+struct ec *__real_core_syscall(struct cpu *c);
+struct ec *__wrap_core_syscall(struct cpu *c);
+void __real_hypercall_run(struct cpu *c, struct ec *ec);
+void __wrap_hypercall_run(struct cpu *c, struct ec *ec);
 bool __real_hypercall_finish(struct ec *ec);
 bool __wrap_hypercall_finish(struct ec *ec);
 void __real_ipc_receive(struct cpu *c, struct ec *ec);
@@ -177,10 +180,9 @@ static void hypercall_done(struct ec *ec, struct step *s) {
     }
 }
 
-struct ec *__wrap_hypercall_run(struct cpu *c, struct ec *ec) {
-    if (!active() || !concerns_model(ec)) {
-        return __real_hypercall_run(c, ec);
-    }
+static bool hypercall_begin(struct ec *ec) {
+    if (!active() || !concerns_model(ec))
+        return false;
     struct flight *f = ec->cont == CONT_SYSCALL ? flight_of(ec) : NULL;
     if (!f) {
         const struct uregs *r = &ec->regs;
@@ -189,18 +191,35 @@ struct ec *__wrap_hypercall_run(struct cpu *c, struct ec *ec) {
             s->rdi = r->rdi, s->rsi = r->rsi, s->rdx = r->rdx, s->rax = r->rax, s->r8 = r->r8;
         f = flight_of(ec);
     }
-    bool call = (ec->regs.rdi & 0xf) == HC_CALL;
     f->inside = true;
-    struct ec *next = __real_hypercall_run(c, ec);
-    f = flight_of(ec);
+    return true;
+}
+
+static void hypercall_end(struct ec *ec, bool call) {
+    struct flight *f = flight_of(ec);
     f->inside = false;
     if (ec->cont == CONT_SYSCALL && !call)
-        return next;
+        return;
     if (f->step)
         hypercall_done(ec, f->step);
     flight_land(f);
     batch_try();
+}
+
+struct ec *__wrap_core_syscall(struct cpu *c) {
+    struct ec *ec = c->ec;
+    bool call = (ec->regs.rdi & 0xf) == HC_CALL, watched = hypercall_begin(ec);
+    struct ec *next = __real_core_syscall(c);
+    if (watched)
+        hypercall_end(ec, call);
     return next;
+}
+
+void __wrap_hypercall_run(struct cpu *c, struct ec *ec) {
+    bool call = (ec->regs.rdi & 0xf) == HC_CALL, watched = hypercall_begin(ec);
+    __real_hypercall_run(c, ec);
+    if (watched)
+        hypercall_end(ec, call);
 }
 
 bool __wrap_hypercall_finish(struct ec *ec) {
