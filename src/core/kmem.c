@@ -266,7 +266,7 @@ static struct slab *slab_grow(struct slab_cache *c) {
     return s;
 }
 
-void *slab_alloc(struct slab_cache *c, struct account *a) {
+void *slab_take(struct slab_cache *c, struct account *a) {
     spin_lock(&c->lock);
     if (unlikely(!c->per_slab))
         cache_prepare(c);
@@ -287,11 +287,14 @@ void *slab_alloc(struct slab_cache *c, struct account *a) {
         }
     }
     spin_unlock(&c->lock);
-    if (object) {
+    if (object)
         arch_mem_unpoison(object, c->size);
-        memset(object, 0, c->size);
-    }
     return object;
+}
+
+void *slab_alloc(struct slab_cache *c, struct account *a) {
+    void *object = slab_take(c, a);
+    return object ? memset(object, 0, c->size) : NULL;
 }
 
 void slab_free(struct slab_cache *c, struct account *a, void *object) {

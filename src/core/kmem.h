@@ -1,5 +1,5 @@
 /* Kernel memory: a buddy allocator over the boot reserve (and pages that root adds), slab caches for objects, accounts.
- * Everything is zeroed when handed out. Nothing here panics when memory runs out: NULL. */
+ * Everything but slab_take's is zeroed when handed out. Nothing here panics when memory runs out: NULL. */
 #pragma once
 #include "arch/spin.h"
 #include "arch/types.h"
@@ -39,6 +39,7 @@ struct slab_cache {
     { .name = #type, .size = sizeof(type), .align = _Alignof(type) }
 /* Objects up to 3 KiB; a slab is one page (or 2^n pages for big objects). */
 must_check void *slab_alloc(struct slab_cache *c, struct account *a);
+must_check void *slab_take(struct slab_cache *c, struct account *a); /* to be written over as a whole */
 /* `a` NULL: nothing is refunded (account_refund was called before, e.g. when the object was handed to RCU). */
 void slab_free(struct slab_cache *c, struct account *a, void *object);
 must_check bool account_charge(struct account *a, u64 bytes);

@@ -129,6 +129,14 @@ void rcu_quiescent(struct cpu *c) {
         callbacks_run(c);
     if (c->rcu.wait || !c->rcu.next)
         return;
+    if (cpu_count == 1) { /* there is nobody else to wait for */
+        c->rcu.wait = c->rcu.next;
+        c->rcu.next = NULL;
+        callbacks_run(c);
+        if (c->rcu.next)
+            cpu_hazard_set(c, HZ_RCU);
+        return;
+    }
     u64 mask = 0;
     spin_lock(&rcu_lock);
     c->rcu.wait = c->rcu.next;

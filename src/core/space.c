@@ -7,27 +7,11 @@
 struct slab_cache node_cache = SLAB_CACHE(struct node);
 i64 space_step_work = 1024;
 
-#define TREE_LOCKS 64
-static struct {
-    struct spinlock lock; /* rank tree: shape of the trees that hash here, permissions and ranges of their nodes */
-    u64 splits;           /* of nodes of these trees */
-} __attribute__((aligned(64))) tree_locks[TREE_LOCKS];
-
-void space_tree_lock(u32 tree) { spin_lock(&tree_locks[tree % TREE_LOCKS].lock); }
-void space_tree_unlock(u32 tree) { spin_unlock(&tree_locks[tree % TREE_LOCKS].lock); }
-u64 *space_tree_splits(u32 tree) { return &tree_locks[tree % TREE_LOCKS].splits; }
+struct space_tree space_trees[SPACE_TREES];
 
 static u32 tree_new(void) {
     static u32 next; /* atomic: spreads memory and ports over the locks */
     return (u32)atomic_fetch_add(&next, 1);
-}
-
-struct space *space_of(struct pd *pd, unsigned type) {
-    return type == CRD_MEM ? &pd->mem : type == CRD_PIO ? &pd->pio : &pd->caps;
-}
-
-u64 space_limit(unsigned type) {
-    return type == CRD_MEM ? ABI_USER_END >> PAGE_SHIFT : type == CRD_PIO ? 0x10000 : ABI_SEL_COUNT;
 }
 
 struct sel_range sel_range_of(u64 crd) {
@@ -116,7 +100,7 @@ static void tables_write(const struct node *n) {
 
 enum abi_status space_node_install(const struct node *what) {
     struct account *a = &what->pd->account;
-    struct node *n = slab_alloc(&node_cache, a);
+    struct node *n = slab_take(&node_cache, a);
     if (!n)
         return NOVA_BAD_MEM;
     enum abi_status status = tables_reserve(what);

@@ -14,15 +14,16 @@ u32 space_index_prio(void) {
 }
 
 struct node *space_index_from(const struct space *s, u64 sel) {
-    struct node *best = NULL;
+    struct node *at = NULL, *above = NULL; /* with the last base up to sel, with the first beyond */
     for (struct node *n = s->root; n;)
-        if (node_last(n) >= sel) {
-            best = n;
-            n = n->left;
-        } else {
+        if (n->base <= sel) {
+            at = n;
             n = n->right;
+        } else {
+            above = n;
+            n = n->left;
         }
-    return best;
+    return at && node_last(at) >= sel ? at : above;
 }
 
 void space_index_insert(struct space *s, struct node *n) {

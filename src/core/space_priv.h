@@ -8,8 +8,13 @@
  * while perm != 0, and a child never has a permission that its parent lacks. */
 extern struct slab_cache node_cache;
 static inline u64 node_last(const struct node *n) { return n->base + (1ul << n->order) - 1; }
-struct space *space_of(struct pd *pd, unsigned type);
-u64 space_limit(unsigned type); /* selectors of a space: nothing is installed at or above */
+static inline struct space *space_of(struct pd *pd, unsigned type) {
+    return type == CRD_OBJ ? &pd->caps : type == CRD_MEM ? &pd->mem : &pd->pio;
+}
+/* Selectors of a space: nothing is installed at or above. */
+static inline u64 space_limit(unsigned type) {
+    return type == CRD_OBJ ? ABI_SEL_COUNT : type == CRD_MEM ? ABI_USER_END >> PAGE_SHIFT : 0x10000;
+}
 static inline struct kobj *node_object(const struct node *n) {
     return n->type == CRD_OBJ ? (struct kobj *)n->source : NULL;
 }
@@ -33,10 +38,14 @@ void space_index_insert(struct space *s, struct node *n); /* n->base and n->prio
 void space_index_remove(struct space *s, struct node *n);
 
 /* Tree locks: 64 for all trees, taken before any space lock, one at a time. */
-void space_tree_lock(u32 tree);
-void space_tree_unlock(u32 tree);
-u64 *space_tree_splits(
-    u32 tree); /* counts splits of nodes: children have moved, a walk that stopped half-way begins anew */
+#define SPACE_TREES 64
+extern struct space_tree {
+    struct spinlock lock; /* rank tree: shape of the trees that hash here, permissions and ranges of their nodes */
+    u64 splits;           /* of nodes of these trees: children have moved, a walk that stopped half-way begins anew */
+} __attribute__((aligned(64))) space_trees[SPACE_TREES];
+static inline void space_tree_lock(u32 tree) { spin_lock(&space_trees[tree % SPACE_TREES].lock); }
+static inline void space_tree_unlock(u32 tree) { spin_unlock(&space_trees[tree % SPACE_TREES].lock); }
+static inline u64 *space_tree_splits(u32 tree) { return &space_trees[tree % SPACE_TREES].splits; }
 
 /* Makes a node of what `n` says (base, source, pd, parent, tree, type, order, perm, tables): memory, tables, the object's
  * reference first, then the commit. Tree lock and space lock held. BAD_MEM; BAD_CAP if the object is dying. */

@@ -326,15 +326,14 @@ static enum space_result top_revoke(struct revoke *v, bool *done) {
 
 enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 hi, unsigned mask, bool self,
                                      const struct node *only, struct space_progress *p) {
-    struct revoke v = {.space = space_of(pd, type),
-                       .lo = lo,
-                       .hi = hi,
-                       .type = type,
-                       .mask = mask,
-                       .self = self,
-                       .only = only,
-                       .p = p,
-                       .work = space_step_work};
+    struct revoke v;
+    v.space = space_of(pd, type);
+    v.lo = lo, v.hi = hi;
+    v.type = type, v.mask = mask, v.self = self, v.only = only, v.p = p;
+    v.work = space_step_work;
+    v.moved = v.polled = false;
+    v.batch_count = 0;
+    v.dead = NULL;
     enum space_result result = SPACE_DONE;
     while (result == SPACE_DONE && lo + p->pos < hi && top_find(&v) == FOUND_TOP) {
         bool done;
