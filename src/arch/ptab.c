@@ -71,43 +71,41 @@ static void entry_store(const struct ptab *t, u64 *entry, u64 v) {
 }
 
 /* A place in the tree: the entry of `level` that covers a page. */
-struct place {
+struct place { /* small enough for two registers */
     u64 *entry;
-    u64 value;
     unsigned level;
 };
 
 /* Descends towards vpn while there are tables and the entry covers more than 2^order pages. */
 static struct place place_find(const struct ptab *t, u64 vpn, unsigned order) {
-    struct place p = {.level = levels(t) - 1};
-    for (u64 *table = root_table(t);; p.level--) {
-        p.entry = &table[level_index(vpn, p.level)];
-        p.value = *p.entry;
-        if (level_order(p.level) <= order || !entry_is_link(p.value, p.level))
-            return p;
-        table = entry_table(p.value);
+    unsigned level = levels(t) - 1, shift = level_order(level);
+    for (u64 *table = root_table(t);; level--, shift -= 9) {
+        u64 *entry = &table[(vpn >> shift) % ENTRIES], value = *entry;
+        if (shift <= order || !value || (value & LARGE))
+            return (struct place){entry, level};
+        table = entry_table(value);
     }
 }
 
 /* Puts a table below an entry that has none: empty, or the same translation as a large leaf in finer pieces. The table is
  * complete before the one store that makes it visible. */
-static bool place_refine(const struct ptab *t, const struct place *p) {
-    u64 *table = kmem_pages_alloc(t->account, 0);
+static bool place_refine(const struct ptab *t, struct place p) {
+    u64 *table = kmem_pages_alloc(t->account, 0), value = *p.entry;
     if (!table)
         return false;
-    if (p->value) {
-        u64 step = PAGE_SIZE << level_order(p->level - 1), leaf = p->level == 1 ? p->value & ~LARGE : p->value;
+    if (value) {
+        u64 step = PAGE_SIZE << level_order(p.level - 1), leaf = p.level == 1 ? value & ~LARGE : value;
         for (unsigned i = 0; i < ENTRIES; i++)
             table[i] = leaf + i * step;
     }
     table_clean(t, table);
-    entry_store(t, p->entry, arch_ptr_phys(table).v | formats[t->kind].link);
+    entry_store(t, p.entry, arch_ptr_phys(table).v | formats[t->kind].link);
     return true;
 }
 
 /* Pages to go over at the place, at most what is left of a range of `left` pages. */
-static u64 place_extent(const struct place *p, u64 vpn, u64 left) {
-    u64 size = 1ul << level_order(p->level);
+static u64 place_extent(struct place p, u64 vpn, u64 left) {
+    u64 size = 1ul << level_order(p.level);
     return min_u64(size - (vpn & (size - 1)), left);
 }
 
@@ -127,10 +125,10 @@ enum abi_status ptab_reserve(struct ptab *t, u64 vpn, unsigned order) {
         struct place p = place_find(t, vpn, order);
         bool whole = level_order(p.level) <= order;
         if (whole && level_may_leaf(p.level))
-            vpn += place_extent(&p, vpn, end - vpn); /* a leaf fits, or finer tables stand there already */
-        else if (whole && entry_is_link(p.value, p.level))
+            vpn += place_extent(p, vpn, end - vpn); /* a leaf fits, or finer tables stand there already */
+        else if (whole && entry_is_link(*p.entry, p.level))
             order = level_order(p.level - 1); /* too big for a leaf: the same for each finer part */
-        else if (!place_refine(t, &p))
+        else if (!place_refine(t, p))
             return NOVA_BAD_MEM;
     }
     return NOVA_SUCCESS;
@@ -143,10 +141,9 @@ void ptab_map(struct ptab *t, u64 vpn, u64 pfn, unsigned order, unsigned perm) {
     assert(!(vpn & ((1ul << order) - 1)) && !(pfn & ((1ul << order) - 1)));
     while (vpn < end) {
         struct place p = place_find(t, vpn, part);
-        while (entry_is_link(p.value, p.level)) { /* finer tables stay: replacing them would need a flush */
+        while (entry_is_link(*p.entry, p.level)) { /* finer tables stay: replacing them would need a flush */
             p.level--;
-            p.entry = &entry_table(p.value)[level_index(vpn, p.level)];
-            p.value = *p.entry;
+            p.entry = &entry_table(*p.entry)[level_index(vpn, p.level)];
         }
         assert(level_order(p.level) <= part);
         entry_store(t, p.entry, leaf_make(f, pfn, perm, p.level));
@@ -191,24 +188,24 @@ bool ptab_unmap(struct ptab *t, u64 vpn, unsigned order, unsigned keep_perm, str
     for (u64 end = min_u64(vpn + (1ul << order), 1ul << level_order(levels(t))); vpn < end;) {
         struct place p = place_find(t, vpn, order);
         if (keep)
-            while (entry_is_link(p.value, p.level)) {
+            while (entry_is_link(*p.entry, p.level)) {
                 p.level--;
-                p.entry = &entry_table(p.value)[level_index(vpn, p.level)];
-                p.value = *p.entry;
+                p.entry = &entry_table(*p.entry)[level_index(vpn, p.level)];
             }
-        if (entry_is_link(p.value, p.level)) {
+        u64 value = *p.entry;
+        if (entry_is_link(value, p.level)) {
             entry_store(t, p.entry, 0);
-            tables_collect(p.value, p.level, freed);
+            tables_collect(value, p.level, freed);
             changed = true;
-        } else if (entry_is_leaf(p.value, p.level)) {
+        } else if (entry_is_leaf(value, p.level)) {
             assert(level_order(p.level) <= order); /* ptab_reserve has split what is larger */
-            unsigned perm = leaf_perm(f, p.value);
+            unsigned perm = leaf_perm(f, value);
             if (perm & ~keep_perm) {
-                entry_store(t, p.entry, leaf_make(f, entry_pfn(p.value), perm & keep_perm, p.level));
+                entry_store(t, p.entry, leaf_make(f, entry_pfn(value), perm & keep_perm, p.level));
                 changed = true;
             }
         }
-        vpn += place_extent(&p, vpn, end - vpn);
+        vpn += place_extent(p, vpn, end - vpn);
     }
     return changed;
 }
@@ -217,11 +214,12 @@ bool ptab_lookup(const struct ptab *t, u64 vpn, u64 *pfn, unsigned *perm) {
     if (!t->root.v || vpn >> level_order(levels(t)))
         return false;
     struct place p = place_find(t, vpn, 0);
-    if (!entry_is_leaf(p.value, p.level))
+    u64 value = *p.entry;
+    if (!entry_is_leaf(value, p.level))
         return false;
     u64 size = 1ul << level_order(p.level);
-    *pfn = (entry_pfn(p.value) & ~(size - 1)) + (vpn & (size - 1));
-    *perm = leaf_perm(&formats[t->kind], p.value);
+    *pfn = (entry_pfn(value) & ~(size - 1)) + (vpn & (size - 1));
+    *perm = leaf_perm(&formats[t->kind], value);
     return true;
 }
 

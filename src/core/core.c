@@ -119,6 +119,11 @@ struct ec *core_switch(struct cpu *c, struct ec *from, struct ec *to) {
     return to;
 }
 
+struct ec *core_receive(struct cpu *c, struct ec *from, struct ec *to) {
+    ipc_receive(c, to);
+    return to->cont == CONT_USER ? core_switch(c, from, to) : NULL;
+}
+
 struct ec *core_resume(struct cpu *c) {
     u32 ignore =
         0; /* teardown goes on for one step at every kernel exit, not longer: who runs next has other things to do */

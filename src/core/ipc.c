@@ -29,7 +29,7 @@ static inline void link_call(struct cpu *c, struct ec *ec, struct ec *callee) {
 }
 
 /* The message is still to be received. */
-static __attribute__((noinline)) struct ec *link_receiver(struct cpu *c, struct ec *ec, struct pt *pt, bool event) {
+static void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt, bool event) {
     struct ec *callee = pt->ec;
     assert(!ec->callee);
     link_call(c, ec, callee);
@@ -39,7 +39,6 @@ static __attribute__((noinline)) struct ec *link_receiver(struct cpu *c, struct 
     callee->portal_id = atomic_load_rlx(&pt->id);
     callee->cont = CONT_RECV;
     callee->xfer.started = false;
-    return NULL;
 }
 
 static inline void portal_enter(struct ec *ec, u64 ip, u64 id) {
@@ -85,12 +84,17 @@ static __attribute__((noinline)) struct ec *call_busy(struct cpu *c, struct ec *
     return NULL;
 }
 
+static __attribute__((noinline)) struct ec *call_items(struct cpu *c, struct ec *ec, struct pt *pt) {
+    link_receiver(c, ec, pt, false);
+    return core_receive(c, ec, pt->ec);
+}
+
 struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
     struct ec *callee = pt->ec;
     if (unlikely(callee->cpu != c->id || callee->cont != CONT_WAIT))
         return call_busy(c, ec, callee);
     if (unlikely(!words_transfer(ec, callee)))
-        return link_receiver(c, ec, pt, false);
+        return call_items(c, ec, pt);
     link_call(c, ec, callee);
     portal_enter(callee, pt->ip, atomic_load_rlx(&pt->id));
     return core_switch(c, ec, callee);
@@ -115,7 +119,7 @@ void ipc_event(struct cpu *c, unsigned number) {
     if (why) {
         ec_event_failed(c, ec, number, why);
     } else if (pt->ec->cont == CONT_WAIT) {
-        (void)link_receiver(c, ec, pt, true);
+        link_receiver(c, ec, pt, true);
     } else {
         ec->cont = CONT_EVENT;
         help(c, ec, pt->ec);

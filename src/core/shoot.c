@@ -28,7 +28,7 @@ void shoot_serve(struct cpu *c) {
 void shoot_down(struct pd *pd, unsigned tables) {
     struct cpu *self = arch_cpu_self();
     bool host = tables & NODE_HOST, guest = tables & NODE_GUEST;
-    u64 want[ABI_MAX_CPUS] = {0};
+    u64 asked = 0; /* a bit for each CPU */
     cpu_count_event(self, CNT_SHOOTDOWN);
     if (host)
         atomic_fetch_add(&pd->host_gen, 1);
@@ -43,17 +43,21 @@ void shoot_down(struct pd *pd, unsigned tables) {
                      (guest && atomic_load_acq(&c->guest_space) == pd);
         if (!stale)
             continue;
-        want[i] = (u64)atomic_fetch_add(&c->shoot_req, 1) + 1;
+        asked |= 1ul << i;
+        atomic_fetch_add(&c->shoot_req, 1);
         cpu_hazard_set(c, HZ_SHOOT);
         arch_ipi_send(i);
     }
     if (host && atomic_load_rlx(&self->space) == pd)
         arch_tlb_flush();
-    for (unsigned i = 0; i < cpu_count; i++)
-        while (want[i] && atomic_load_acq(&cpus[i]->shoot_ack) < want[i]) {
+    for (; asked; asked &= asked - 1) {
+        const struct cpu *c = cpus[__builtin_ctzl(asked)];
+        u64 want = atomic_load_acq(&c->shoot_req); /* ours, or a later one */
+        while (atomic_load_acq(&c->shoot_ack) < want) {
             shoot_serve(self); /* two CPUs that shoot at each other both get on */
             arch_cpu_relax();
         }
+    }
     if (tables & NODE_DMA)
         arch_iommu_flush(pd);
 }

@@ -14,16 +14,6 @@ static u32 tree_new(void) {
     return (u32)atomic_fetch_add(&next, 1);
 }
 
-struct sel_range sel_range_of(u64 crd) {
-    struct sel_range r = {.base = CRD_BASE(crd), .order = CRD_ORDER(crd)};
-    if (CRD_TYPE(crd) == CRD_OBJ) {
-        r.base %= ABI_SEL_COUNT;
-        r.order = r.order < 26 ? r.order : 26;
-    }
-    r.base &= ~(sel_range_size(r) - 1);
-    return r;
-}
-
 void space_node_link(struct node *n, struct node *parent) {
     n->parent = parent;
     n->prev = n->next = NULL;
@@ -98,20 +88,15 @@ static void tables_write(const struct node *n) {
         ptab_map(&pd->dma, n->base, n->source, n->order, n->perm);
 }
 
-enum abi_status space_node_install(const struct node *what) {
-    struct account *a = &what->pd->account;
-    struct node *n = slab_take(&node_cache, a);
-    if (!n)
-        return NOVA_BAD_MEM;
-    enum abi_status status = tables_reserve(what);
+enum abi_status space_node_install(struct node *n) {
+    enum abi_status status = tables_reserve(n);
     if (status != NOVA_SUCCESS) {
-        slab_free(&node_cache, a, n);
+        slab_free(&node_cache, &n->pd->account, n);
         return status;
     }
-    *n = *what;
     n->prio = space_index_prio();
     space_index_insert(space_of(n->pd, n->type), n);
-    space_node_link(n, what->parent);
+    space_node_link(n, n->parent);
     tables_write(n);
     return NOVA_SUCCESS;
 }
@@ -137,8 +122,12 @@ static enum abi_status top_create(const struct node *n, enum abi_status taken) {
     spin_lock(&s->lock);
     struct node *there = space_index_from(s, n->base);
     enum abi_status status = taken;
-    if (!(there && there->base <= node_last(n)) && !atomic_load_rlx(&n->pd->obj.dead))
-        status = space_node_install(n);
+    if (!(there && there->base <= node_last(n)) && !atomic_load_rlx(&n->pd->obj.dead)) {
+        struct node *fresh = slab_take(&node_cache, &n->pd->account);
+        if (fresh)
+            *fresh = *n;
+        status = fresh ? space_node_install(fresh) : NOVA_BAD_MEM;
+    }
     bool flush = n->type == CRD_MEM && space_is_flushing(s);
     spin_unlock(&s->lock);
     space_tree_unlock(n->tree);

@@ -49,17 +49,21 @@ static enum abi_status piece_delegate(struct delegation *g, struct node *parent,
     if (sel && (unsigned)__builtin_ctzl(sel) < order)
         order = (unsigned)__builtin_ctzl(sel);
     order = order < max ? order : max;
-    struct node n = {.base = sel,
-                     .pd = g->dst,
-                     .parent = parent,
-                     .tree = parent->tree,
-                     .type = (u8)g->type,
-                     .order = (u8)order,
-                     .perm = (u8)perm,
-                     .tables = (u8)tables_at(g, sel)};
-    n.source = g->type == CRD_OBJ ? parent->source : parent->source + (g->from.base + g->pos - parent->base);
-    assert(g->type == CRD_OBJ || !(n.source & ((1ul << order) - 1)));
-    enum abi_status status = space_node_install(&n);
+    u64 source = g->type == CRD_OBJ ? parent->source : parent->source + (g->from.base + g->pos - parent->base);
+    assert(g->type == CRD_OBJ || !(source & ((1ul << order) - 1)));
+    struct node *n = slab_take(&node_cache, &g->dst->account);
+    if (!n)
+        return NOVA_BAD_MEM;
+    *n = (struct node){.base = sel,
+                       .source = source,
+                       .pd = g->dst,
+                       .parent = parent,
+                       .tree = parent->tree,
+                       .type = (u8)g->type,
+                       .order = (u8)order,
+                       .perm = (u8)perm,
+                       .tables = (u8)tables_at(g, sel)};
+    enum abi_status status = space_node_install(n);
     if (status == NOVA_BAD_MEM)
         return status;
     g->flush |= g->type == CRD_MEM && space_is_flushing(s);

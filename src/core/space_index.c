@@ -16,7 +16,9 @@ u32 space_index_prio(void) {
 struct node *space_index_from(const struct space *s, u64 sel) {
     struct node *at = NULL, *above = NULL; /* with the last base up to sel, with the first beyond */
     for (struct node *n = s->root; n;)
-        if (n->base <= sel) {
+        if (n->base == sel) {
+            return n;
+        } else if (n->base < sel) {
             at = n;
             n = n->right;
         } else {

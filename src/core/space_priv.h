@@ -24,8 +24,16 @@ struct sel_range {
     u64 base;
     unsigned order;
 };
-struct sel_range sel_range_of(u64 crd);
 static inline u64 sel_range_size(struct sel_range r) { return 1ul << r.order; }
+static inline struct sel_range sel_range_of(u64 crd) {
+    struct sel_range r = {.base = CRD_BASE(crd), .order = CRD_ORDER(crd)};
+    if (CRD_TYPE(crd) == CRD_OBJ) {
+        r.base %= ABI_SEL_COUNT;
+        r.order = r.order < 26 ? r.order : 26;
+    }
+    r.base &= ~(sel_range_size(r) - 1);
+    return r;
+}
 /* Both are aligned, so `in` is inside or disjoint if it is the smaller one. */
 static inline bool sel_range_has(struct sel_range r, struct sel_range in) {
     return in.order <= r.order && in.base >> r.order == r.base >> r.order;
@@ -47,9 +55,9 @@ static inline void space_tree_lock(u32 tree) { spin_lock(&space_trees[tree % SPA
 static inline void space_tree_unlock(u32 tree) { spin_unlock(&space_trees[tree % SPACE_TREES].lock); }
 static inline u64 *space_tree_splits(u32 tree) { return &space_trees[tree % SPACE_TREES].splits; }
 
-/* Makes a node of what `n` says (base, source, pd, parent, tree, type, order, perm, tables): memory, tables, the object's
- * reference first, then the commit. Tree lock and space lock held. BAD_MEM; BAD_CAP if the object is dying. */
-must_check enum abi_status space_node_install(const struct node *n);
+/* Enters a node that says base, source, pd, parent, tree, type, order, perm and tables, all else 0: tables and the object's reference first,
+ * then the commit. Tree lock and space lock held. BAD_MEM; BAD_CAP if the object is dying: n is freed. */
+must_check enum abi_status space_node_install(struct node *n);
 /* What the host table gives its threads. */
 static inline unsigned space_node_host_perm(const struct node *n) {
     return n->tables & NODE_NX ? n->perm & ~(unsigned)PERM_MEM_X : n->perm;
