@@ -61,7 +61,7 @@ void mitigate_cpu_init(void) {
         wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_AIBRSE);
 }
 
-void mitigate_predictors(void) {
+void mitigate_domain_switch(void) {
     if (mitigations & MIT_IBPB)
         wrmsr(MSR_PRED_CMD, PRED_CMD_IBPB);
     if (mitigations & MIT_RSB)

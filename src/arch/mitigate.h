@@ -23,10 +23,7 @@ u32 mitigations_choose(enum mitigate_mode mode);
 /* This CPU's part that stays as it is: IBRS. */
 void mitigate_cpu_init(void);
 /* Between threads or guests of two domains. */
-void mitigate_predictors(void);
-static inline void mitigate_domain_switch(void) {
-    if (mitigations & (MIT_IBPB | MIT_RSB))
-        mitigate_predictors();
-}
+void mitigate_domain_switch(void);
+#define MIT_DOMAIN_SWITCH (MIT_IBPB | MIT_RSB) /* those that it does anything for */
 /* Last of all before a guest's registers are loaded. */
 void mitigate_guest_entry(void);

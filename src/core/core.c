@@ -80,7 +80,8 @@ static inline void predictors_check(struct cpu *c, struct pd *pd) {
     if (likely(c->trained_by == pd))
         return;
     c->trained_by = pd;
-    mitigate_domain_switch();
+    if (mitigations & MIT_DOMAIN_SWITCH)
+        mitigate_domain_switch();
 }
 
 /* What a thread needs besides the general registers. */

@@ -121,8 +121,8 @@ static enum abi_status top_create(const struct node *n, enum abi_status taken) {
     space_tree_lock(n->tree);
     spin_lock(&s->lock);
     struct node *there = space_index_from(s, n->base);
-    enum abi_status status = taken;
-    if (!(there && there->base <= node_last(n)) && !atomic_load_rlx(&n->pd->obj.dead)) {
+    enum abi_status status = atomic_load_rlx(&n->pd->obj.dead) ? NOVA_BAD_CAP : taken;
+    if (status == taken && !(there && there->base <= node_last(n))) {
         struct node *fresh = slab_take(&node_cache, &n->pd->account);
         if (fresh)
             *fresh = *n;

@@ -98,12 +98,12 @@ static void flight_land(struct flight *f) {
     flight_end(f, false);
 }
 
-/* Its EC was shut down before it was done. The revoke of one that is gone is finished all the same. */
+/* Its EC was shut down before it was done. The revoke of one that is destroyed is finished all the same. */
 static bool given_up(const struct flight *f) {
     const struct ec *ec = f->ec;
     if (f->inside)
         return false;
-    if (sim_alloc_at(ec) && ec->gone && f->step && !f->step->transfer && (f->step->rdi & 0xf) == HC_REVOKE)
+    if (sim_alloc_at(ec) && ec->obj.dead && f->step && !f->step->transfer && (f->step->rdi & 0xf) == HC_REVOKE)
         return false;
     return !sim_alloc_at(ec) || (ec->cont != CONT_SYSCALL && ec->cont != CONT_RECV && ec->cont != CONT_REPLY);
 }
@@ -195,8 +195,11 @@ static bool hypercall_begin(struct ec *ec) {
     return true;
 }
 
+/* Of a call whose message is received within it, when that begins. */
 static void hypercall_end(struct ec *ec, bool call) {
     struct flight *f = flight_of(ec);
+    if (!f)
+        return;
     f->inside = false;
     if (ec->cont == CONT_SYSCALL && !call)
         return;
@@ -311,8 +314,10 @@ void sim_model_user_write(const void *p) {
 void __wrap_ipc_receive(struct cpu *c, struct ec *ec) {
     const struct ec *from = ec->caller;
     bool on = active();
-    if (on && from && !from->in_event && !ec->xfer.started)
+    if (on && from && !from->in_event && !ec->xfer.started) {
+        hypercall_end(ec->caller, true);
         message_begin(ec, from, ec);
+    }
     struct flight *f = on ? flight_of(ec) : NULL;
     if (f)
         f->inside = true;
