@@ -11,6 +11,7 @@
 #include "core/pd.h"
 #include "core/shoot.h"
 #include "core/sm.h"
+#include "core/switch.h"
 
 struct cpu *cpus[ABI_MAX_CPUS];
 unsigned cpu_count;
@@ -71,11 +72,6 @@ static void fpu_load(struct cpu *c, struct ec *ec) {
     c->fpu_owner = ec;
 }
 
-/* Must registers be loaded or disabled? Their owner may find them disabled by a thread that has none, and then waits for #NM. */
-static inline bool fpu_stale(const struct cpu *c, const struct ec *ec) {
-    return c->fpu_owner != ec && (ec->fpu_used || c->fpu_on);
-}
-
 static inline void predictors_check(struct cpu *c, struct pd *pd) {
     if (likely(c->trained_by == pd))
         return;
@@ -84,8 +80,7 @@ static inline void predictors_check(struct cpu *c, struct pd *pd) {
         mitigate_domain_switch();
 }
 
-/* What a thread needs besides the general registers. */
-static __attribute__((noinline)) struct ec *thread_load(struct cpu *c, struct ec *ec) {
+struct ec *core_thread_load(struct cpu *c, struct ec *ec) {
     if (c->space != ec->pd)
         arch_space_load(ec->pd);
     predictors_check(c, ec->pd);
@@ -101,6 +96,15 @@ static __attribute__((noinline)) struct ec *thread_load(struct cpu *c, struct ec
     return ec;
 }
 
+struct ec *core_domain_switch(struct cpu *c, struct ec *ec) {
+    struct pd *pd = ec->pd;
+    c->trained_by = pd;
+    if (mitigations & MIT_DOMAIN_SWITCH)
+        mitigate_domain_switch();
+    arch_space_load(pd);
+    return ec;
+}
+
 /* A guest has its own tables (guest_space), and its host finds those of the VMM again. The world switch overwrites the bases. */
 static struct ec *guest_load(struct cpu *c, struct ec *ec) {
     if (c->bases_owner != c->idle_ec)
@@ -108,16 +112,6 @@ static struct ec *guest_load(struct cpu *c, struct ec *ec) {
     fpu_load(c, ec);
     predictors_check(c, ec->pd);
     return ec;
-}
-
-struct ec *core_switch(struct cpu *c, struct ec *from, struct ec *to) {
-    if (unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&to->hazard)))
-        return NULL;
-    if (to->pd != from->pd || fpu_stale(c, to))
-        return thread_load(c, to);
-    arch_bases_switch(&from->bases, &to->bases); /* from has just run: they are its own */
-    c->bases_owner = to;
-    return to;
 }
 
 struct ec *core_receive(struct cpu *c, struct ec *from, struct ec *to) {
@@ -142,7 +136,7 @@ struct ec *core_resume(struct cpu *c) {
         case CONT_USER:
             if (unlikely(atomic_load_rlx(&ec->hazard)) && ec_hazards(c, ec))
                 continue;
-            return ec->kind == EC_VCPU ? guest_load(c, ec) : thread_load(c, ec);
+            return ec->kind == EC_VCPU ? guest_load(c, ec) : core_thread_load(c, ec);
         case CONT_RECV:
             ipc_receive(c, ec);
             break;
@@ -150,7 +144,8 @@ struct ec *core_resume(struct cpu *c) {
             ipc_reply_transfer(c, ec);
             break;
         case CONT_SYSCALL:
-            ec_help_end(ec); /* a helper tries again, whatever comes of it */
+            ec_help_end(ec);               /* a helper tries again, whatever comes of it */
+            (void)core_thread_load(c, ec); /* as if it came from user mode: core_switch */
             hypercall_run(c, ec);
             break;
         case CONT_EVENT:

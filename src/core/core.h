@@ -50,10 +50,6 @@ must_check bool core_root_init(struct cpu *c);
 /* A hypercall of c->ec. Of its registers those that C keeps over a call may not be saved yet: they are neither read nor written. Which thread
  * runs next, as core_resume says, or NULL: core_resume knows, with all of them saved. */
 struct ec *core_syscall(struct cpu *c);
-/* `from` has come from user mode, and c->ec, `to`, a thread in CONT_USER, runs next: it, with its space, FPU and bases loaded, or NULL as above. */
-struct ec *core_switch(struct cpu *c, struct ec *from, struct ec *to);
-/* The same when `to` has a message of `from` to receive. */
-struct ec *core_receive(struct cpu *c, struct ec *from, struct ec *to);
 /* Exception `regs.vec` of c->ec (a thread), error code in regs.err, fault address for #PF. #NM is resolved inside. */
 struct ec *core_exception(struct cpu *c, u64 fault_addr);
 /* c->ec (a vCPU) left guest mode with this event number (0-255, section 4); called by arch_vcpu_run. */

@@ -8,6 +8,7 @@
 #include "core/pd.h"
 #include "core/pt.h"
 #include "core/sm.h"
+#include "core/switch.h"
 
 /* Gives the fresh object its first capability and drops the creator's reference. */
 static enum abi_status publish(struct ec *ec, struct kobj *obj, unsigned perm) {
@@ -30,7 +31,25 @@ static inline struct ec *finish_or_wait(struct cpu *c, struct ec *ec, enum abi_s
 
 static inline struct ec *sys_call(struct cpu *c, struct ec *ec, u64 rdi) {
     struct pt *pt = LOOKUP(ec, ARG_SEL(rdi), KOBJ_PT, pt, PERM_PT_CALL);
-    return likely(pt) ? ipc_call(c, ec, pt) : finish(c, ec, NOVA_BAD_CAP);
+    if (unlikely(!pt))
+        return finish(c, ec, NOVA_BAD_CAP);
+    struct ec *callee = pt->ec;
+    if (unlikely(callee->cpu != c->id || callee->cont != CONT_WAIT || !words_transfer(ec, callee)))
+        return ipc_call(c, ec, pt);
+    link_call(c, ec, callee);
+    portal_enter(callee, pt->ip, atomic_load_rlx(&pt->id));
+    return core_switch(c, ec, callee);
+}
+
+static inline struct ec *sys_reply(struct cpu *c, struct ec *ec) {
+    struct ec *to = ec->caller;
+    if (unlikely(!to || to->in_event || !c->hops || sc_dying(c->sc) || !words_transfer(ec, to)))
+        return ipc_reply(c, ec);
+    assert(to->cont == CONT_USER);
+    to->regs.rdi = NOVA_SUCCESS;
+    unlink_call(ec, to);
+    caller_resume(c, to);
+    return core_switch(c, ec, to);
 }
 
 /* Second half of create_pd: the capability range for the new PD; may be restarted. */
@@ -337,7 +356,7 @@ static inline __attribute__((always_inline)) struct ec *run(struct cpu *c, struc
     if (number == HC_CALL)
         return sys_call(c, ec, rdi);
     if (number == HC_REPLY)
-        return ipc_reply(c, ec);
+        return sys_reply(c, ec);
     if (number == HC_PT_CTRL)
         return finish(c, ec, sys_pt_ctrl(ec, rdi));
     if (number == HC_SM_CTRL)

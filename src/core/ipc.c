@@ -2,12 +2,12 @@
 #include "arch/assert.h"
 #include "arch/mem.h"
 #include "arch/vcpu.h"
-#include "core/core.h"
 #include "core/cpu.h"
 #include "core/ec.h"
 #include "core/hypercall.h"
 #include "core/pd.h"
 #include "core/pt.h"
+#include "core/switch.h"
 
 /* Would `ec` wait for itself? Chains never form loops before this answer, so the walk ends. */
 static bool help_loops(const struct ec *ec, const struct ec *target) {
@@ -18,14 +18,6 @@ static bool help_loops(const struct ec *ec, const struct ec *target) {
             (void)arch_preempt_pending();
     }
     return false;
-}
-
-static inline void link_call(struct cpu *c, struct ec *ec, struct ec *callee) {
-    assert(!callee->caller);
-    ec->callee = callee;
-    callee->caller = ec;
-    c->ec = callee;
-    c->hops++;
 }
 
 /* The message is still to be received. */
@@ -41,25 +33,6 @@ static void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt, bool even
     callee->xfer.started = false;
 }
 
-static inline void portal_enter(struct ec *ec, u64 ip, u64 id) {
-    ec->regs.rip = ip;
-    ec->regs.rdi = id;
-    ec->regs.rflags = RFLAGS_RESERVED1 | RFLAGS_IF;
-    ec->cont = CONT_USER;
-}
-
-/* A message without typed items, as most are. False: it has some, nothing is done. */
-static inline bool words_transfer(const struct ec *from, struct ec *to) {
-    const struct abi_utcb *src = from->utcb;
-    struct abi_utcb *dst = to->utcb;
-    u64 items = atomic_load_rlx(&src->items), untyped = min_u64(items & 0xffff, UTCB_WORDS); /* user memory: read once */
-    if (unlikely(items >> 16 & 0xffff))
-        return false;
-    dst->items = untyped;
-    arch_words_copy(dst->w, src->w, untyped);
-    return true;
-}
-
 /* The callee is busy: ec's SC runs whatever the callee's chain ends in; ec tries again when it is scheduled next. */
 static void help(struct cpu *c, struct ec *ec, struct ec *callee) {
     cpu_count_event(c, CNT_HELP);
@@ -67,10 +40,13 @@ static void help(struct cpu *c, struct ec *ec, struct ec *callee) {
     sched_activate(c);
 }
 
-/* The callee does not wait for calls. */
-static __attribute__((noinline)) struct ec *call_busy(struct cpu *c, struct ec *ec, struct ec *callee) {
+struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
+    struct ec *callee = pt->ec;
     if (callee->cpu != c->id) {
         ec_set_status(ec, NOVA_BAD_CPU);
+    } else if (callee->cont == CONT_WAIT) {
+        link_receiver(c, ec, pt, false);
+        return core_receive(c, ec, callee);
     } else if (callee->cont == CONT_DEAD) {
         ec_set_status(ec, NOVA_ABORTED);
     } else if (ARG_FLAGS(&ec->regs) & HF_CALL_DB) {
@@ -82,22 +58,6 @@ static __attribute__((noinline)) struct ec *call_busy(struct cpu *c, struct ec *
         help(c, ec, callee);
     }
     return NULL;
-}
-
-static __attribute__((noinline)) struct ec *call_items(struct cpu *c, struct ec *ec, struct pt *pt) {
-    link_receiver(c, ec, pt, false);
-    return core_receive(c, ec, pt->ec);
-}
-
-struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
-    struct ec *callee = pt->ec;
-    if (unlikely(callee->cpu != c->id || callee->cont != CONT_WAIT))
-        return call_busy(c, ec, callee);
-    if (unlikely(!words_transfer(ec, callee)))
-        return call_items(c, ec, pt);
-    link_call(c, ec, callee);
-    portal_enter(callee, pt->ip, atomic_load_rlx(&pt->id));
-    return core_switch(c, ec, callee);
 }
 
 void ipc_event(struct cpu *c, unsigned number) {
@@ -276,18 +236,6 @@ static enum transfer reply_event(struct ec *ec, struct ec *to) {
     return TRANSFER_DONE;
 }
 
-static inline void unlink_call(struct ec *ec, struct ec *to) {
-    ec->caller = NULL;
-    ec->cont = CONT_WAIT;
-    to->callee = NULL;
-}
-
-/* The caller runs on at once: it is on the current SC's path. */
-static inline void caller_resume(struct cpu *c, struct ec *to) {
-    c->hops--;
-    c->ec = to;
-}
-
 void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
     struct ec *to = ec->caller;
     if (unlikely(
@@ -324,20 +272,9 @@ void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
         cpu_hazard_set(c, HZ_SCHED);
 }
 
-static __attribute__((noinline)) struct ec *reply_slow(struct cpu *c, struct ec *ec) {
+struct ec *ipc_reply(struct cpu *c, struct ec *ec) {
     ec->xfer.started = false;
     ec->cont = CONT_REPLY;
     ipc_reply_transfer(c, ec);
     return NULL;
-}
-
-struct ec *ipc_reply(struct cpu *c, struct ec *ec) {
-    struct ec *to = ec->caller;
-    if (unlikely(!to || to->in_event || !c->hops || sc_dying(c->sc) || !words_transfer(ec, to)))
-        return reply_slow(c, ec);
-    to->regs.rdi = NOVA_SUCCESS;
-    assert(to->cont == CONT_USER);
-    unlink_call(ec, to);
-    caller_resume(c, to);
-    return core_switch(c, ec, to);
 }

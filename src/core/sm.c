@@ -48,7 +48,7 @@ enum abi_status sm_wake(struct sm *sm) {
     spin_unlock(&sm->lock);
     if (!ec)
         return NOVA_BAD_PAR; /* at its maximum */
-    wake(ec); /* RCU keeps it; if it dies meanwhile ec_woken ignores it */
+    wake(ec);                /* RCU keeps it; if it dies meanwhile ec_woken ignores it */
     return NOVA_SUCCESS;
 }
 

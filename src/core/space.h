@@ -51,19 +51,21 @@ union objtab_page {
     union objtab_page *below[512]; /* atomic; never NULL */
     u64 cap[512];                  /* atomic */
 };
-extern const union objtab_page objtab_empty[3]; /* what stands for a page of level n (0: capabilities) that has nothing in it */
+extern const union objtab_page
+    objtab_empty[3]; /* what stands for a page of level n (0: capabilities) that has nothing in it */
 struct objtab {
     union objtab_page *root; /* atomic */
 };
 #define OBJTAB_INIT ((struct objtab){(union objtab_page *)&objtab_empty[2]})
 static inline u64 *objtab_entry(const struct objtab *t, u64 sel) {
-    union objtab_page *mid = atomic_load_acq(&atomic_load_acq(&t->root)->below[sel >> 18 & 0xff]); /* pairs with level_make */
+    union objtab_page *mid =
+        atomic_load_acq(&atomic_load_acq(&t->root)->below[sel >> 18 & 0xff]); /* pairs with level_make */
     return &atomic_load_acq(&mid->below[sel >> 9 & 511])->cap[sel & 511];
 }
 static inline u64 objtab_cap(const struct objtab *t, u64 sel) { return atomic_load_acq(objtab_entry(t, sel)); }
-#define CAP_OBJECT(cap)      ((struct kobj *)((i64)(cap) >> 16))
-#define CAP_HAS(type, perm)  ((u64)(type) << 8 | (perm))
-#define CAP_HAS_MASK(perm)   (0xff00ul | (perm))
+#define CAP_OBJECT(cap)     ((struct kobj *)((i64)(cap) >> 16))
+#define CAP_HAS(type, perm) ((u64)(type) << 8 | (perm))
+#define CAP_HAS_MASK(perm)  (0xff00ul | (perm))
 struct cap {
     struct kobj *obj; /* NULL: none */
     unsigned perm;

@@ -161,8 +161,8 @@ void cpu_tables_load(struct cpu *c) {
     wrmsr(MSR_STAR, (u64)SYSRET_BASE << 48 | (u64)SEL_KCODE << 32);
     wrmsr(MSR_LSTAR, (u64)(mitigations & MIT_ISOLATION ? syscall_entry_isolated : syscall_entry));
     wrmsr(MSR_CSTAR, rdmsr(MSR_LSTAR)); /* unreachable: no compatibility mode for users */
-    wrmsr(MSR_FMASK, 0x257fd5); /* all but bit 1, RF and VM: IF TF DF AC NT IOPL ID and the arithmetic flags */
-    wrmsr(MSR_SYSENTER_CS, 0);  /* SYSENTER faults */
+    wrmsr(MSR_FMASK, 0x257fd5);         /* all but bit 1, RF and VM: IF TF DF AC NT IOPL ID and the arithmetic flags */
+    wrmsr(MSR_SYSENTER_CS, 0);          /* SYSENTER faults */
 }
 
 void vmx_host_write(void) {

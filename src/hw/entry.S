@@ -88,7 +88,19 @@ syscall_entry: /* FMASK cleared IF TF DF AC NT; RCX = RIP, R11 = RFLAGS */
     call core_syscall
     mov %gs:ENTRY_EC, %rsp
     cmp %rax, %rsp
-    jne syscall_switch
+    je syscall_leave
+    /* RAX: the EC to resume: it enters a portal, or was in a call; 0: hw_resume knows */
+    kept_gprs store
+    test %rax, %rax
+    jz syscall_slow
+    mov %rax, %gs:ENTRY_EC
+    alt ALT_ISOLATION
+    jmp 1f
+    alt_end
+    lea EC_REGS_END(%rax), %rdx
+    mov %rdx, %gs:ENTRY_RSP0
+1:  mov %rax, %rsp
+    kept_gprs load
 syscall_leave: /* RSP: the EC, which came by a system call; RIP is that of the call, or a portal's */
     other_gprs load
     load %rcx, EC_REGS + REGS_RIP
@@ -100,24 +112,9 @@ syscall_leave: /* RSP: the EC, which came by a system call; RIP is that of the c
     swapgs
     sysretq
 
-syscall_switch: /* RAX: the EC to resume, a thread with all its registers in place; 0: hw_resume knows */
-    kept_gprs store
+syscall_slow:
     movq $VEC_SYSCALL, EC_REGS + REGS_VEC(%rsp)
-    test %rax, %rax
-    jz 2f
-    mov %rax, %gs:ENTRY_EC
-    alt ALT_ISOLATION
-    jmp 1f
-    alt_end
-    lea EC_REGS_END(%rax), %rdx
-    mov %rdx, %gs:ENTRY_RSP0
-1:  mov %rax, %rsp
-    kept_gprs load
-    cmpl $VEC_SYSCALL, EC_REGS + REGS_VEC(%rsp)
-    je syscall_leave
-    lea EC_REGS(%rsp), %rsp
-    jmp leave_trap
-2:  movq $0, EC_REGS + REGS_ERR(%rsp)
+    movq $0, EC_REGS + REGS_ERR(%rsp)
     mov %gs:ENTRY_STACK, %rsp
     mov %gs:ENTRY_SELF, %rdi
     xor %ebp, %ebp

@@ -57,11 +57,11 @@ static_assert(sizeof(struct hw_tss) == 104, "64-bit TSS");
 /* What entries need before they have the kernel's tables; GS base while in the kernel. Offsets: layout.h. */
 struct hw_entry {
     struct cpu *self;
-    struct ec *ec; /* the current one: entries store its registers */
-    u64 stack_top; /* kernel stack of this CPU */
-    u64 scratch;   /* user RSP while an entry has no register free */
-    u64 user_root; /* under isolation: CR3 of the current space, */
-    u64 frame;     /* and where the RIP of a frame at the end of this page is */
+    struct ec *ec;                   /* the current one: entries store its registers */
+    u64 stack_top;                   /* kernel stack of this CPU */
+    u64 scratch;                     /* user RSP while an entry has no register free */
+    u64 user_root;                   /* under isolation: CR3 of the current space, */
+    u64 frame;                       /* and where the RIP of a frame at the end of this page is */
     u16 gdtr_padding[3], gdtr_limit; /* limit and base as LGDT reads them */
     u64 gdtr_base;
     u64 gdt[8];

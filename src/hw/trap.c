@@ -8,9 +8,9 @@
 #include <mach/insn.h>
 
 #define AT(member, offset) (offsetof(struct hw_entry, member) == (offset))
-static_assert(AT(self, ENTRY_SELF) && AT(ec, ENTRY_EC) && AT(stack_top, ENTRY_STACK) &&
-                  AT(scratch, ENTRY_SCRATCH) && AT(user_root, ENTRY_USER_ROOT) && AT(frame, ENTRY_FRAME) &&
-                  AT(gdtr_limit, ENTRY_GDTR) && AT(gdt, ENTRY_GDT) && offsetof(struct hw_area, entry) == ENTRY_OFFSET,
+static_assert(AT(self, ENTRY_SELF) && AT(ec, ENTRY_EC) && AT(stack_top, ENTRY_STACK) && AT(scratch, ENTRY_SCRATCH) &&
+                  AT(user_root, ENTRY_USER_ROOT) && AT(frame, ENTRY_FRAME) && AT(gdtr_limit, ENTRY_GDTR) &&
+                  AT(gdt, ENTRY_GDT) && offsetof(struct hw_area, entry) == ENTRY_OFFSET,
               "entry assembly");
 static_assert(offsetof(struct ec, regs) == EC_REGS && offsetof(struct hw_tss, rsp) == ENTRY_OFFSET + ENTRY_RSP0 &&
                   offsetof(struct uregs, vec) == REGS_VEC && offsetof(struct uregs, err) == REGS_ERR &&

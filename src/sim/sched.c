@@ -225,7 +225,6 @@ void spin_unlock(struct spinlock *l) {
     sim_point();
 }
 
-
 void sim_sched_begin(void) {
     s.steps = 0;
     for (unsigned i = 0; i < sim_opt.cpus; i++)

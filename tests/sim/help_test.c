@@ -72,6 +72,59 @@ static void one_client(void **s) {
     scenario(one_root, 1, 10);
 }
 
+/* --- a call that is tried again from within the kernel: everybody's FS and GS base stay what they were (ABI section 9) --- */
+static void bases_set(u64 v) {
+    sim_fs_base_set(v);
+    sim_gs_base_set(v << 8);
+}
+static void bases_check(u64 v) {
+    sim_expect_eq(sim_fs_base(), v);
+    sim_expect_eq(sim_gs_base(), v << 8);
+}
+static void bases_server(u64 i) {
+    (void)i;
+    bases_set(1);
+    if (!note_count++) {
+        up(gate[1]);
+        down(gate[0]);
+    }
+    bases_check(1);
+    reply();
+}
+static void bases_client(u64 own) {
+    bases_set(own);
+    OK(nova_call(pt[0]));
+    bases_check(own);
+    up(done);
+    down(NEVER);
+}
+static void bases_first(u64 rdi) {
+    (void)rdi;
+    bases_client(2);
+}
+static void bases_second(u64 rdi) {
+    (void)rdi;
+    bases_client(3);
+}
+static void bases_root(u64 cpu) {
+    note_count = 0;
+    prepare((unsigned)cpu);
+    bases_set(4);
+    server_make((unsigned)cpu, 0, bases_server);
+    (void)thread_start((unsigned)cpu, 100, bases_first);
+    down(gate[1]);
+    (void)thread_start((unsigned)cpu, 100, bases_second); /* waits for the server, which waits */
+    up(gate[0]);
+    down(done);
+    down(done);
+    bases_check(4);
+    sim_done();
+}
+static void bases_of_helpers(void **s) {
+    (void)s;
+    scenario(bases_root, 1, 10);
+}
+
 /* --- two clients of one priority: the second one finds the server busy in the middle of its work (a blocked server), waits, is served --- */
 static void blocks_once(u64 i) {
     note('1' + i);
@@ -394,6 +447,7 @@ static void portal_gone_while_helping(void **s) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_client),
+        cmocka_unit_test(bases_of_helpers),
         cmocka_unit_test(two_clients_one_server),
         cmocka_unit_test(three_levels_preempted_at_each_hop),
         cmocka_unit_test(inheritance_order_and_charge),

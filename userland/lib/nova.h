@@ -16,9 +16,7 @@ const char *nova_status_name(uint64_t status);
 static inline uint64_t nova_call(sel_t pt) { return hypercall_1(NOVA_RDI(HC_CALL, 0, pt)); }
 
 /* Does not block when the callee is busy: NOVA_TIMEOUT then. */
-static inline uint64_t nova_call_try(sel_t pt) {
-    return hypercall_1(NOVA_RDI(HC_CALL, HF_CALL_DB, pt));
-}
+static inline uint64_t nova_call_try(sel_t pt) { return hypercall_1(NOVA_RDI(HC_CALL, HF_CALL_DB, pt)); }
 
 static inline uint64_t nova_create_pd(sel_t new_sel, sel_t owner, uint64_t caps_crd) {
     return hypercall_3(NOVA_RDI(HC_CREATE_PD, 0, new_sel), owner, caps_crd);
@@ -66,9 +64,7 @@ static inline uint64_t nova_sc_time(sel_t sc, uint64_t *time_us) {
     return status;
 }
 
-static inline uint64_t nova_pt_ctrl(sel_t pt, uint64_t pid) {
-    return hypercall_2(NOVA_RDI(HC_PT_CTRL, 0, pt), pid);
-}
+static inline uint64_t nova_pt_ctrl(sel_t pt, uint64_t pid) { return hypercall_2(NOVA_RDI(HC_PT_CTRL, 0, pt), pid); }
 
 static inline uint64_t nova_sm_up(sel_t sm) { return hypercall_1(NOVA_RDI(HC_SM_CTRL, 0, sm)); }
 

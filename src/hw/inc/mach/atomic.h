@@ -8,5 +8,5 @@
 #define atomic_fetch_add(p, v) __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL)
 #define atomic_fetch_or(p, v)  __atomic_fetch_or(p, v, __ATOMIC_ACQ_REL)
 #define atomic_fetch_and(p, v) __atomic_fetch_and(p, v, __ATOMIC_ACQ_REL)
-#define atomic_count(p)         __asm__ volatile("incq %0" : "+m"(*(p)) : : "cc")
+#define atomic_count(p)        __asm__ volatile("incq %0" : "+m"(*(p)) : : "cc")
 #define atomic_fence()         __atomic_thread_fence(__ATOMIC_SEQ_CST)

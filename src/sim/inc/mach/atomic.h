@@ -36,5 +36,5 @@
 #define atomic_fetch_and(p, v) ATOMIC_LOCKED(__atomic_fetch_and((p), (v), __ATOMIC_ACQ_REL))
 #define atomic_cas(p, e, v)                                                                                            \
     ATOMIC_LOCKED(__atomic_compare_exchange_n((p), (e), (v), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-#define atomic_count(p)        atomic_store_rlx(p, *(p) + 1)
-#define atomic_fence() ATOMIC_LOCKED(__atomic_thread_fence(__ATOMIC_SEQ_CST))
+#define atomic_count(p) atomic_store_rlx(p, *(p) + 1)
+#define atomic_fence()  ATOMIC_LOCKED(__atomic_thread_fence(__ATOMIC_SEQ_CST))
