@@ -39,12 +39,13 @@ void ptab_free(struct ptab *t);
 void ptab_pages_free(struct page_list *l, struct account *a);
 
 /* From the backend (space of a PD on this machine): */
+struct cpu;
 struct pd;
 /* Fills the kernel half of a fresh host root table. BAD_MEM if it cannot. */
 must_check enum abi_status arch_space_init(struct pd *pd);
 void arch_space_fini(struct pd *pd);
-/* Makes pd's host table (and port bitmap) the active one of this CPU; a no-op if it is. Flushes what is not tagged. */
-void arch_space_load(struct pd *pd);
+/* Makes pd's host table (and port bitmap) the active one of this CPU, c; a no-op if it is. Flushes what is not tagged. */
+void arch_space_load(struct cpu *c, struct pd *pd);
 /* What CR3 is while the kernel works for pd. */
 u64 arch_space_root(const struct pd *pd);
 /* Drops all host translations that this CPU holds for the active space. */

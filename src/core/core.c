@@ -34,7 +34,7 @@ static void hazards(struct cpu *c, u32 hz) {
             atomic_fetch_and(&c->hazard, ~(u32)HZ_REAP);
     } else {
         atomic_fetch_and(&c->hazard, ~(u32)HZ_RCU);
-        arch_space_load(c->ec->pd); /* what is loaded now may be freed by a callback */
+        arch_space_load(c, c->ec->pd); /* what is loaded now may be freed by a callback */
         c->trained_by = NULL;
         rcu_quiescent(c);
     }
@@ -82,7 +82,7 @@ static inline void predictors_check(struct cpu *c, struct pd *pd) {
 
 struct ec *core_thread_load(struct cpu *c, struct ec *ec) {
     if (c->space != ec->pd)
-        arch_space_load(ec->pd);
+        arch_space_load(c, ec->pd);
     predictors_check(c, ec->pd);
     if (c->bases_owner != ec)
         bases_load(c, ec);
@@ -97,11 +97,10 @@ struct ec *core_thread_load(struct cpu *c, struct ec *ec) {
 }
 
 struct ec *core_domain_switch(struct cpu *c, struct ec *ec) {
-    struct pd *pd = ec->pd;
-    c->trained_by = pd;
+    arch_space_load(c, ec->pd);
+    c->trained_by = ec->pd;
     if (mitigations & MIT_DOMAIN_SWITCH)
         mitigate_domain_switch();
-    arch_space_load(pd);
     return ec;
 }
 
@@ -159,7 +158,7 @@ struct ec *core_resume(struct cpu *c) {
             sched_drop(c);
             break;
         case CONT_IDLE:
-            arch_space_load(ec->pd); /* holds on to nobody's tables */
+            arch_space_load(c, ec->pd); /* holds on to nobody's tables */
             c->trained_by = NULL;
             if (rcu_pending(c))
                 rcu_quiescent(c);

@@ -53,4 +53,4 @@ struct cpu {
 extern struct cpu *cpus[ABI_MAX_CPUS]; /* by logical number; NULL: not enabled */
 extern unsigned cpu_count;
 void cpu_hazard_set(struct cpu *c, u32 bits);
-static inline void cpu_count_event(struct cpu *c, unsigned counter) { atomic_count(&c->counters[counter]); }
+static inline void cpu_count_event(struct cpu *c, u64 counter) { atomic_count(&c->counters[counter]); }

@@ -29,7 +29,7 @@ static inline struct ec *finish_or_wait(struct cpu *c, struct ec *ec, enum abi_s
     return likely(ec->cont == CONT_USER) ? finish(c, ec, status) : NULL;
 }
 
-static inline struct ec *sys_call(struct cpu *c, struct ec *ec, u64 rdi) {
+static inline __attribute__((always_inline)) struct ec *sys_call(struct cpu *c, struct ec *ec, u64 rdi) {
     struct pt *pt = LOOKUP(ec, ARG_SEL(rdi), KOBJ_PT, pt, PERM_PT_CALL);
     if (unlikely(!pt))
         return finish(c, ec, NOVA_BAD_CAP);
@@ -41,7 +41,7 @@ static inline struct ec *sys_call(struct cpu *c, struct ec *ec, u64 rdi) {
     return core_switch(c, ec, callee);
 }
 
-static inline struct ec *sys_reply(struct cpu *c, struct ec *ec) {
+static inline __attribute__((always_inline)) struct ec *sys_reply(struct cpu *c, struct ec *ec) {
     struct ec *to = ec->caller;
     if (unlikely(!to || to->in_event || !c->hops || sc_dying(c->sc) || !words_transfer(ec, to)))
         return ipc_reply(c, ec);

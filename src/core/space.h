@@ -88,7 +88,8 @@ enum space_result {
 
 /* New top capability of a fresh object at `sel`: BAD_CAP if occupied, BAD_MEM. Takes over nothing: adds the capability's reference itself. */
 must_check enum abi_status space_cap_create(struct pd *pd, u64 sel, struct kobj *obj, unsigned perm);
-/* New top node in pd's memory space (UTCB, HIP, image; the kernel's own ranges), mapped at once. BAD_PAR if occupied, BAD_MEM. */
+/* New top node in pd's memory space (UTCB, HIP, image; the kernel's own ranges), mapped at once. BAD_PAR if occupied, BAD_CAP if pd is dying,
+ * BAD_MEM. */
 must_check enum abi_status space_mem_create(struct pd *pd, u64 vpn, u64 pfn, unsigned order, unsigned perm,
                                             unsigned tables);
 /* A top node without tables: what the kernel PD may hand out (memory, ports). */

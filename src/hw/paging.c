@@ -233,8 +233,7 @@ enum abi_status arch_space_ports(struct pd *pd, unsigned first, unsigned count, 
     return NOVA_SUCCESS;
 }
 
-void arch_space_load(struct pd *pd) {
-    struct cpu *c = arch_cpu_self();
+void arch_space_load(struct cpu *c, struct pd *pd) {
     if (c->space == pd)
         return;
     atomic_store_rel(&c->space_next, pd); /* before CR3, and the old one until after it: shoot.c */

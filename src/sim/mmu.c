@@ -194,8 +194,7 @@ static void speculate(struct mach_cpu *m, const struct pd *pd) {
 
 u64 arch_space_root(const struct pd *pd) { return pd->host.root.v; }
 
-void arch_space_load(struct pd *pd) {
-    struct cpu *c = arch_cpu_self();
+void arch_space_load(struct cpu *c, struct pd *pd) {
     if (c->space == pd)
         return;
     atomic_store_rel(&c->space_next, pd);

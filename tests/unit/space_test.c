@@ -358,7 +358,7 @@ static void dying_pd_takes_nothing(void **state) {
     kobj_cap_put(&b->obj);
     (void)delegate(a, b, crd_of(0x100, 8, 7), 0x1000ul << 12, crd_of(0, 31, 7));
     assert_int_equal(space_lookup(b, crd_of(0x1000, 0, 0)), 0);
-    assert_int_equal(space_mem_create(b, 0x2000, 0x900, 0, 3, NODE_HOST), NOVA_BAD_PAR);
+    assert_int_equal(space_mem_create(b, 0x2000, 0x900, 0, 3, NODE_HOST), NOVA_BAD_CAP);
     kernel_fixture_quiesce();
     assert_null(b->mem.root);
     kobj_put(&b->obj);
