@@ -31,7 +31,7 @@ static inline void portal_enter(struct ec *ec, u64 ip, u64 id) {
 static inline bool words_transfer(const struct ec *from, struct ec *to) {
     const struct abi_utcb *src = from->utcb;
     struct abi_utcb *dst = to->utcb;
-    u32 items = (u32)atomic_load_rlx(&src->items); /* user memory: read once */
+    u64 items = atomic_load_rlx((const u32 *)&src->items); /* both counts; user memory: read once */
     if (unlikely(items > UTCB_WORDS))
         return false;
     dst->items = items;

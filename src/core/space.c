@@ -115,14 +115,16 @@ enum abi_status space_node_widen(struct node *n, unsigned tables) {
     return status;
 }
 
-/* A top node in a free range; `taken` if it is not free. */
+/* A top node in a free range; `taken` if it is not free, BAD_CAP if its PD is dying. */
 static enum abi_status top_create(const struct node *n, enum abi_status taken) {
     struct space *s = space_of(n->pd, n->type);
     space_tree_lock(n->tree);
     spin_lock(&s->lock);
     struct node *there = space_index_from(s, n->base);
-    enum abi_status status = atomic_load_rlx(&n->pd->obj.dead) ? NOVA_BAD_CAP : taken;
-    if (status == taken && !(there && there->base <= node_last(n))) {
+    enum abi_status status = taken;
+    if (atomic_load_rlx(&n->pd->obj.dead)) {
+        status = NOVA_BAD_CAP;
+    } else if (!(there && there->base <= node_last(n))) {
         struct node *fresh = slab_take(&node_cache, &n->pd->account);
         if (fresh)
             *fresh = *n;
