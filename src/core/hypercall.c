@@ -45,7 +45,7 @@ static inline __attribute__((always_inline)) struct ec *sys_reply(struct cpu *c,
     struct ec *to = ec->caller;
     if (unlikely(!to || to->in_event || !c->hops || sc_dying(c->sc) || !words_transfer(ec, to)))
         return ipc_reply(c, ec);
-    assert(to->cont == CONT_USER);
+    to->cont = CONT_USER;
     to->regs.rdi = NOVA_SUCCESS;
     unlink_call(ec, to);
     caller_resume(c, to);
@@ -352,7 +352,6 @@ static __attribute__((noinline)) struct ec *sys_other(struct cpu *c, struct ec *
 static inline __attribute__((always_inline)) struct ec *run(struct cpu *c, struct ec *ec, u64 rdi) {
     unsigned number = rdi & 0xf;
     assert(!ec->callee);
-    ec->cont = CONT_USER;
     if (number == HC_CALL)
         return sys_call(c, ec, rdi);
     if (number == HC_REPLY)
@@ -366,6 +365,7 @@ static inline __attribute__((always_inline)) struct ec *run(struct cpu *c, struc
 
 void hypercall_run(struct cpu *c, struct ec *ec) {
     assert(ec == c->ec);
+    ec->cont = CONT_USER;
     (void)run(c, ec, ec->regs.rdi);
 }
 
