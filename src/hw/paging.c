@@ -2,6 +2,7 @@
  * is NX, its alias of text and constants read-only. SDM vol 3 4.5 "4-level paging". */
 #include "arch/assert.h"
 #include "arch/mitigate.h"
+#include "arch/space.h"
 #include "hw/hw.h"
 #include "hw/layout.h"
 #include <mach/insn.h>
@@ -233,16 +234,11 @@ enum abi_status arch_space_ports(struct pd *pd, unsigned first, unsigned count, 
     return NOVA_SUCCESS;
 }
 
+void arch_space_user_root(struct cpu *c, u64 root) { c->mach.area->entry.user_root = root; }
+
 void arch_space_load(struct cpu *c, struct pd *pd) {
-    if (c->space == pd)
-        return;
-    atomic_store_rel(&c->space_next, pd); /* before CR3, and the old one until after it: shoot.c */
-    c->mach.pio_seen = atomic_load_acq(&pd->pio_bitmap);
-    if (mitigations & MIT_ISOLATION) /* loaded on the way to user mode; what was there before went at the entry */
-        c->mach.area->entry.user_root = pd->host.root.v;
-    else
-        cr3_write(pd->host.root.v);
-    atomic_store_rel(&c->space, pd);
+    if (c->space != pd)
+        arch_space_switch(c, pd, mitigations & MIT_ISOLATION);
 }
 
 u64 arch_space_root(const struct pd *pd) { return mitigations & MIT_ISOLATION ? paging_root() : pd->host.root.v; }

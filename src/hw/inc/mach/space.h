@@ -1,0 +1,15 @@
+#pragma once
+#include "core/cpu.h"
+#include "core/pd.h"
+#include <mach/insn.h>
+
+void arch_space_user_root(struct cpu *c, u64 root); /* paging.c: under isolation it is loaded on the way to user mode */
+static inline void arch_space_switch(struct cpu *c, struct pd *pd, bool isolated) {
+    atomic_store_rel(&c->space_next, pd); /* before CR3, and the old one until after it: shoot.c */
+    c->mach.pio_seen = atomic_load_acq(&pd->pio_bitmap);
+    if (isolated) /* what was there before went at the entry */
+        arch_space_user_root(c, pd->host.root.v);
+    else
+        cr3_write(pd->host.root.v);
+    atomic_store_rel(&c->space, pd);
+}
