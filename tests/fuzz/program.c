@@ -60,11 +60,12 @@ static u64 tables_below(u64 table, unsigned level, unsigned entries) {
     return n;
 }
 
-static u64 objtab_pages(void *const *table, unsigned level) {
+static u64 objtab_pages(const union objtab_page *page, unsigned level) {
+    if (page == &objtab_empty[level])
+        return 0;
     u64 n = 1;
     for (unsigned i = 0; level && i < 512; i++)
-        if (table[i])
-            n += objtab_pages(table[i], level - 1);
+        n += objtab_pages(page->below[i], level - 1);
     return n;
 }
 
@@ -72,7 +73,7 @@ static u64 table_pages(const struct pd *pd) {
     u64 n = pd->host.root.v ? tables_below(pd->host.root.v, 3, 256) : 0;
     n += pd->guest.root.v ? tables_below(pd->guest.root.v, 3, 512) : 0;
     n += pd->dma.root.v ? tables_below(pd->dma.root.v, 3, 512) : 0;
-    n += pd->objtab.root ? objtab_pages(pd->objtab.root, 2) : 0;
+    n += objtab_pages(pd->objtab.root, 2);
     return n + (pd->pio_bitmap ? 2 : 0) + (pd->guest_pio_bitmap ? 4 : 0);
 }
 
