@@ -60,6 +60,7 @@ static void cpu_check(const struct cpu *c, struct run_counts *n) {
     assert(!c->timeouts.top || !c->timeouts.top->next);
     n->armed += heap_check(c, c->timeouts.top, NULL, 0);
     assert(c->mach.locks_held == 0);
+    assert(!c->rcu.idle || c->ec == c->idle_ec); /* grace periods do not wait for it */
     assert(c->hazard & HZ_SCHED || sim_interrupt_pending(&c->mach) || c->mach.deadline <= timeout_first(&c->timeouts));
     assert(!c->fpu_owner || (sim_alloc_at(c->fpu_owner) && c->fpu_owner->cpu == c->id));
     assert(!c->bases_owner || (sim_alloc_at(c->bases_owner) && c->bases_owner->cpu == c->id));

@@ -2,6 +2,7 @@
  * Method: threads on other CPUs touch a page all the time while root takes it away; a mutant of the machine whose flushes do nothing
  * must be caught. */
 #include "simtest.h"
+#include "core/cpu.h" /* after it: `cpus` */
 
 #define WINDOW_VA 0x60000000ul
 static volatile bool revoked, stop;
@@ -141,12 +142,40 @@ static void table_is_freed_after_the_flush(void **s) {
     }
 }
 
+/* A CPU that has nothing to do keeps no domain's tables: nobody wakes it to forget them. */
+static void sleeper(u64 rdi) {
+    toucher(rdi);
+    (void)nova_sm_down(0x50, false, 0); /* never */
+}
+static void sleeping_root(u64 cpu) {
+    u64 page = WINDOW_VA >> PAGE_SHIFT;
+    unsigned other = (unsigned)cpu ^ 1;
+    stop = false;
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    ram_map(ABI_ROOT_UTCB, 2);
+    (void)grab(ABI_ROOT_UTCB, crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7), page << 12, crd_mem(page, 0, 7));
+    startup_make(other);
+    thread_start(other, 10, sleeper);
+    while (!hits)
+        sim_step();
+    stop = true;
+    while (!sim_cpu_is_idle(other))
+        sim_step();
+    u64 ipis = cpus[other]->counters[CNT_IPI];
+    OK(nova_revoke(crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7), false));
+    sim_expect_eq(cpus[other]->counters[CNT_IPI], ipis);
+    sim_done();
+}
+static void idle_cpu_is_left_alone(void **s) {
+    (void)s;
+    scenario(sleeping_root, 2, 30);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(revoke_flushes_all_cpus),
-        cmocka_unit_test(missing_flush_is_noticed),
-        cmocka_unit_test(rights_shrink_at_once),
-        cmocka_unit_test(table_is_freed_after_the_flush),
+        cmocka_unit_test(revoke_flushes_all_cpus), cmocka_unit_test(missing_flush_is_noticed),
+        cmocka_unit_test(rights_shrink_at_once),   cmocka_unit_test(table_is_freed_after_the_flush),
+        cmocka_unit_test(idle_cpu_is_left_alone),
     };
     return cmocka_run_group_tests_name("sim shootdown", tests, NULL, NULL);
 }

@@ -48,11 +48,12 @@ static void msrpm_passes_only_what_the_vmcb_switches(void **state) {
     assert_int_equal(m[0x800 + 0x100 / 4], 0xc0); /* TSC_AUX exits */
 }
 
-static u64 seen_inj, abort_with;
+static u64 seen_inj, seen_nrip, abort_with;
 static u64 abort_code;
 static void guest_records(struct vmcb *b, struct uregs *r) {
     (void)r;
     seen_inj = b->eventinj;
+    seen_nrip = b->nrip;
     b->exitintinfo = abort_with;
     if (abort_code)
         b->exitcode = abort_code;
@@ -128,8 +129,11 @@ static void injection_of_own_instructions(void **state) {
             abort_with = SVM_EVENT(cases[i].vec, cases[i].type, 0);
             vcpu_ec.vcpu->inj = mine ? abort_with : 0;
             vcpu_ec.vcpu->nmi_masked = false;
+            vcpu_ec.vcpu->vmcb->rip = 0x1000, vcpu_ec.vcpu->vmcb->nrip = 0x55;
             assert_int_equal(run(), -1);
             assert_int_equal(seen_inj, mine ? abort_with : 0);
+            /* INT of the VMM returns to RIP, whatever next RIP the last exit left (APM vol 2 15.20) */
+            assert_int_equal(seen_nrip, mine && cases[i].type == SVM_EVENT_SOFT ? 0x1000 : 0x55);
             assert_int_equal(vcpu_ec.vcpu->inj, mine || cases[i].again ? abort_with : 0);
             assert_int_equal(vcpu_ec.vcpu->interrupted, abort_with);
             assert_false(vcpu_ec.vcpu->nmi_masked); /* not delivered */
@@ -181,6 +185,7 @@ static u64 exit_args[3];
 static void guest_exits(struct vmcb *b, struct uregs *r) {
     (void)r;
     seen_inj = b->eventinj;
+    seen_nrip = b->nrip;
     guest_exit(exit_args[0], exit_args[1], exit_args[2]);
 }
 static int run_exit(u64 code, u64 info1, u64 info2) {
