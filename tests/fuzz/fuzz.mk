@@ -57,7 +57,7 @@ fuzz-edges: $(B)/fuzz/suites $(B)/fuzz/fuzz
 fuzz-parsers: $(B)/fuzz/fuzz
 	@$< parsers -t $(SECONDS) $(if $(SEED),-s $(SEED)) -o $(B)/fuzz/failures
 fuzz-valgrind: $(B)/check-fast/fuzz
-	@ISOLATE=1 valgrind -q --trace-children=yes --error-exitcode=9 --max-stackframe=8000000 $< run $(FUZZ_RUN)
+	@ISOLATE=1 valgrind -q --leak-check=no --trace-children=yes --error-exitcode=9 --max-stackframe=8000000 $< run $(FUZZ_RUN)
 # AFL++: kernel and parsers with its instrumentation. WHAT: kind of machine (CPUs - 1), or a parser.
 WHAT ?= 1
 AFL_SRC := $(wildcard src/core/*.c src/arch/*.c) $(FUZZ_USER) tests/fuzz/parsers_root.c tests/fuzz/afl.c
