@@ -22,6 +22,8 @@ help:
 	@echo 'make bench          instructions of each operation on QEMU (AMD-V) and Bochs (VT-x) against their budgets: ENGINE=qemu or bochs'
 	@echo '  curves with up to SCALE=8 CPUs (64: many minutes)'
 	@echo 'make profile OP=call_1    where the instructions of one operation go, by function'
+	@echo 'make bench-guest    Linux boot and three workloads as a guest: instructions against the same without us, exits by reason'
+	@echo 'make profile-guest WORK=boot    what kernel and components execute for it, by function: boot procs sha256 pipe'
 	@echo 'make bench-sim      speed of the simulator: a table'
 	@echo 'make check-hw       machine tests in QEMU and Bochs, and the matrix of both; TEST=name for one of them, TEST=list to see them'
 	@echo 'make sim SCENARIO=call_test.helping_depth3 SEED=1    one scenario; TRACE=1 prints what happens, TRACE=html makes a page of it'
@@ -290,13 +292,31 @@ $(B)/bench/boot/novella%: $(B)/hw/novella%
 	@mkdir -p $(@D) && cp $< $@
 $(B)/bench/boot/bench.elf: $(B)/user/bench.elf
 	@mkdir -p $(@D) && cp $< $@
-$(B)/bench/plugin.so: tests/bench/plugin/plugin.c | $(NEED)
+$(B)/bench/plugin.so: tests/bench/plugin/plugin.c tests/bench/plugin/qemu.h | $(NEED)
 	@mkdir -p $(@D)
 	$(Q)gcc $(COMMON) -O2 -fPIC -shared -fvisibility=hidden $< -o $@
 bench: $(BENCH_FILES)
 	@tools/bench table $(B)/bench $(ENGINE); status=$$?; $(if $(filter bochs,$(ENGINE)),,tools/bench scale $(B)/bench $(SCALE) || status=1;) exit $$status
 profile: $(BENCH_FILES)
 	@tools/bench profile $(B)/bench '$(OP)' $(ENGINE)
+
+# Guest work against the same without us: tests/bench/guestwork.py. Debian's musl as the guest's C library.
+.PHONY: bench-guest profile-guest
+MUSL_DIR := $(dir $(MUSL))
+$(B)/bench/work: tests/bench/guest/work.c | $(NEED)
+	@mkdir -p $(@D)
+	$(Q)gcc -std=gnu17 -O2 $(WARN) -fno-pie -no-pie -static -nostdlib -nostdinc -isystem /usr/include/x86_64-linux-musl -isystem $$(gcc -print-file-name=include) \
+	    $(MUSL_DIR)crt1.o $(MUSL_DIR)crti.o $< $(MUSL) -lgcc $(MUSL_DIR)crtn.o -s -o $@
+$(B)/bench/initrd: $(B)/bench/work tests/bench/guest/work.sh $(B)/guest/busybox tools/guest-initrd tools/guest/init
+	$(Q)python3 tools/guest-initrd $(B)/guest/busybox tools/guest/init $@ bin/work=$< etc/work.sh=tests/bench/guest/work.sh
+$(B)/bench/count.so: tests/bench/plugin/count.c tests/bench/plugin/qemu.h | $(NEED)
+	@mkdir -p $(@D)
+	$(Q)gcc $(COMMON) -O2 -fPIC -shared -fvisibility=hidden $< -o $@
+BENCH_GUEST := $(B)/boot/.done $(B)/bench/initrd $(B)/bench/count.so
+bench-guest: $(BENCH_GUEST)
+	@tools/bench guest $(B)/bench $(B)
+profile-guest: $(BENCH_GUEST)
+	@tools/bench guest-profile $(B)/bench $(B) '$(WORK)'
 
 bench-sim: $(B)/check-fast/bench/sim_bench
 	@$<

@@ -1,30 +1,6 @@
 /* TCG plugin of make bench: writes the address of every instruction that CPU 0 executes between two markers (xchg %bx, %bx), these too,
- * as 64-bit words. -plugin plugin.so,out=FILE. QEMU's plugin interface, version 1 (docs/devel/tcg-plugins.rst); Debian has no header of
- * it, so what is used is declared here. */
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-
-typedef uint64_t plugin_id;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-struct qemu_info;
-enum plugin_regs { PLUGIN_NO_REGS };
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, void (*fn)(plugin_id id, struct qemu_plugin_tb *tb));
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, void (*fn)(unsigned cpu, void *arg),
-                                            enum plugin_regs regs, void *arg);
-void qemu_plugin_register_atexit_cb(plugin_id id, void (*fn)(plugin_id id, void *arg), void *arg);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t i);
-const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
-size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
-
-#define EXPORT __attribute__((visibility("default")))
-EXPORT int qemu_plugin_version = 1;
-EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv);
+ * as 64-bit words. -plugin plugin.so,out=FILE. */
+#include "qemu.h"
 
 static FILE *out;
 static bool on;
