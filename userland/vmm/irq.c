@@ -21,10 +21,14 @@ void irq_pic_changed(struct vm *vm) {
 /* A wire of the ISA bus: the 8259 pair and the I/O APIC see it; the timer is on pin 2 there. */
 static void isa_set(void *ctx, unsigned irq, bool level) {
     struct vm *vm = ctx;
+    unsigned pin = irq == 0 ? 2 : irq;
 
+    /* Most accesses to a device leave its wire alone. The device's lock is held, and a wire is one device's: it does not change now. */
+    if ((__atomic_load_n(&vm->ioapic.lines, __ATOMIC_RELAXED) >> pin & 1) == level)
+        return;
     mutex_lock(&vm->irq_lock);
     pic_set_line(&vm->pic, irq, level);
-    ioapic_set_line(&vm->ioapic, irq == 0 ? 2 : irq, level);
+    ioapic_set_line(&vm->ioapic, pin, level);
     irq_pic_changed(vm);
     mutex_unlock(&vm->irq_lock);
 }
@@ -130,9 +134,8 @@ void irq_lapic_write(struct vcpu *v, unsigned reg, uint64_t val, bool *ok) {
     irq_effect(v, &e);
 }
 
-static bool pic_wants(struct vcpu *v) {
-    return v->index == 0 && pic_intr(&v->vm->pic) && lapic_takes_extint(&v->lapic);
-}
+/* lapic_lock is held. Once the guest's kernel has its I/O APIC the answer is no, and the 8259 need not be asked in each exit. */
+static bool takes_extint(const struct vcpu *v) { return v->index == 0 && lapic_takes_extint(&v->lapic); }
 
 bool irq_pending_unmaskable(const struct vcpu *v) {
     return __atomic_load_n(&v->nmi_pending, __ATOMIC_SEQ_CST) || __atomic_load_n(&v->init_pending, __ATOMIC_SEQ_CST);
@@ -140,11 +143,11 @@ bool irq_pending_unmaskable(const struct vcpu *v) {
 
 static bool pending_maskable(struct vcpu *v) {
     mutex_lock(&v->lapic_lock);
-    bool yes = lapic_pending(&v->lapic) >= 0;
+    bool yes = lapic_pending(&v->lapic) >= 0, ext = takes_extint(v);
     mutex_unlock(&v->lapic_lock);
-    if (!yes && v->index == 0) {
+    if (!yes && ext) {
         mutex_lock(&v->vm->irq_lock);
-        yes = pic_wants(v);
+        yes = pic_intr(&v->vm->pic);
         mutex_unlock(&v->vm->irq_lock);
     }
     return yes;
@@ -162,12 +165,13 @@ uint32_t irq_windows(struct vcpu *v) {
 static int take_vector(struct vcpu *v) {
     mutex_lock(&v->lapic_lock);
     int vec = lapic_pending(&v->lapic);
+    bool ext = takes_extint(v);
     if (vec >= 0)
         lapic_ack(&v->lapic, (uint8_t)vec);
     mutex_unlock(&v->lapic_lock);
-    if (vec < 0 && v->index == 0) {
+    if (vec < 0 && ext) {
         mutex_lock(&v->vm->irq_lock);
-        if (pic_wants(v))
+        if (pic_intr(&v->vm->pic))
             vec = pic_ack(&v->vm->pic);
         mutex_unlock(&v->vm->irq_lock);
     }

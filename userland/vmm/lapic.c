@@ -343,6 +343,10 @@ bool lapic_accept(struct lapic *l, uint8_t vector, bool level) {
 }
 
 int lapic_pending(const struct lapic *l) {
+    const uint32_t *r = l->irr;
+
+    if (!(r[0] | r[1] | r[2] | r[3] | r[4] | r[5] | r[6] | r[7])) /* looked at in each exit */
+        return -1;
     int v = highest(l->irr);
 
     return v >= 0 && l->svr & SVR_ENABLE && v >> 4 > ppr(l) >> 4 ? v : -1;

@@ -15,12 +15,10 @@ static void chip_reset(struct pic_chip *c) {
 static unsigned rank_of(const struct pic_chip *c, unsigned input) { return (input - c->lowest - 1) & 7; }
 
 static int best_of(const struct pic_chip *c, uint8_t set) {
-    for (unsigned r = 0; r < 8; r++) {
-        unsigned input = (c->lowest + 1 + r) & 7;
-        if (set & 1u << input)
-            return (int)input;
-    }
-    return -1;
+    unsigned first = (c->lowest + 1u) & 7;
+    unsigned by_rank = (set | (unsigned)set << 8) >> first;
+
+    return set ? (int)((first + (unsigned)__builtin_ctz(by_rank)) & 7) : -1;
 }
 
 /* The input that the chip would signal now, or -1. */
