@@ -418,6 +418,78 @@ static void interrupts(void) {
 }
 BOTH(interrupts)
 
+/* MSR_KVM_EOI_EN: bit 0 of the word is set while clearing it is enough, which is not so while another vector waits or for a level. */
+static void interrupt_ends_without_an_exit(void) {
+    uint8_t *word = vm.mem.base + 0x3000;
+    struct lapic *l = &vm.vcpu[0].lapic;
+
+    cpu.cr0 |= 1;
+    cpu.rdx = 0;
+    cpu.rax = 0x3003;
+    assert_true(msr(true, 0x4b564d04));
+    assert_int_equal(cpu.inj_info, GP); /* reserved bit */
+    cpu.inj_info = 0;
+    cpu.rax = RAM | 1;
+    assert_true(msr(true, 0x4b564d04));
+    assert_int_equal(cpu.inj_info, GP); /* no memory there */
+    cpu.inj_info = 0;
+    cpu.rax = 0x3001;
+    assert_true(msr(true, 0x4b564d04));
+    assert_int_equal(cpu.inj_info, 0);
+    *word = 2; /* its other bits are not ours */
+
+    interrupt(0x41);
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    assert_int_equal(cpu.inj_info, INJ_VALID | 0x41);
+    cpu.inj_info = 0; /* delivered */
+    assert_int_equal(*word, 3);
+    assert_true(exit_event(EVT_VCPU_RECALL)); /* not ended: still in service */
+    assert_int_equal(*word, 3);
+    assert_int_equal(l->isr[2], 2);
+    *word = 2; /* ended: a lower one comes at once */
+    interrupt(0x31);
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    assert_int_equal(cpu.inj_info, INJ_VALID | 0x31);
+    cpu.inj_info = 0;
+    assert_int_equal(l->isr[2] | l->isr[1], 1 << 17);
+    assert_int_equal(*word, 3);
+    interrupt(0x32); /* has to wait: the guest must be seen at the end */
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    assert_int_equal(cpu.inj_info, 0);
+    assert_int_equal(*word, 2);
+    *word = 0; /* nothing ends by that now */
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    assert_int_equal(l->isr[1], 1 << 17);
+    lapic_init(l, 0, true);
+    irq_ioapic_send(&vm, &(struct apic_msg){.vector = 0x61, .delivery = APIC_FIXED, .level = true});
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    assert_int_equal(cpu.inj_info, INJ_VALID | 0x61);
+    cpu.inj_info = 0;
+    assert_int_equal(*word, 0);
+
+    lapic_init(l, 0, true);
+    interrupt(0x41);
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    cpu.inj_info = 0;
+    assert_int_equal(*word, 1);
+    interrupt(0x31);
+    instruction("\x0f\x0b", 2); /* an exit that injects an exception of its own */
+    assert_true(exit_event(model->foreign));
+    assert_int_equal(cpu.inj_info, EXCEPTION(VEC_UD));
+    cpu.inj_info = 0;
+    assert_int_equal(*word, 0);
+
+    lapic_init(l, 0, true);
+    interrupt(0x41);
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    cpu.inj_info = 0;
+    assert_int_equal(*word, 1);
+    cpu.rax = 0;
+    assert_true(msr(true, 0x4b564d04)); /* switched off: the guest ends it itself */
+    assert_int_equal(*word, 0);
+}
+BOTH(interrupt_ends_without_an_exit)
+
 /* What an exit interrupted comes first, software events excepted: their instruction runs again. */
 static void interrupted_events(void) {
     interrupt(0x41);
@@ -551,6 +623,7 @@ int main(void) {
         TWO(real_mode_fault),
         TWO(instructions_that_are_not_there),
         TWO(interrupts),
+        TWO(interrupt_ends_without_an_exit),
         TWO(interrupted_events),
         cmocka_unit_test(software_types_intel),
         cmocka_unit_test(nmi_waits_intel),

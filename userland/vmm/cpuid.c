@@ -29,7 +29,8 @@ enum { MAX_BASIC = 0xd };
 #define X1_ECX            (BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(16) | BIT(21))
 #define X1_ECX_CMP_LEGACY BIT(1)
 
-#define KVM_FEATURES (BIT(1) /* no I/O delays */ | BIT(3) /* clock MSRs */ | BIT(24) /* clock is stable */)
+/* no I/O delays, clock MSRs, end of interrupt without an exit, clock is stable */
+#define KVM_FEATURES (BIT(1) | BIT(3) | BIT(6) | BIT(24))
 
 static unsigned id_bits(unsigned n) {
     unsigned b = 0;

@@ -1,5 +1,7 @@
 #include "vm.h"
 
+#include "mem.h"
+
 enum { RFLAGS_IF = 1 << 9 };
 enum { INJ_TYPE_NMI = 2, INJ_TYPE_EXC = 3, INJ_TYPE_SOFT = 4 };
 #define INJ_TYPE(info) ((info) >> 8 & 7)
@@ -134,6 +136,45 @@ void irq_lapic_write(struct vcpu *v, unsigned reg, uint64_t val, bool *ok) {
     irq_effect(v, &e);
 }
 
+/* ---- end of interrupt without an exit: MSR_KVM_EOI_EN of Linux's "KVM-specific MSRs" ----
+ * A word of the guest's has bit 0 set while the vector in service may end by clearing it, which we see at the next exit. That must not be
+ * while another one waits, which would then not come, nor with a level, which the I/O APIC must hear of. */
+
+static void pv_eoi_mark(struct vcpu *v, bool may) {
+    uint8_t *word = gmem_ptr(&v->vm->mem, v->pv_eoi & ~3ull, 4);
+
+    v->pv_eoi_marked = may;
+    mem_write32(word, (mem_read32(word) & ~1u) | may);
+}
+
+bool irq_pv_eoi_write(struct vcpu *v, uint64_t val) {
+    if (val & 2 || (val & 1 && !gmem_ptr(&v->vm->mem, val & ~3ull, 4)))
+        return false;
+    if (v->pv_eoi_marked)
+        pv_eoi_mark(v, false);
+    v->pv_eoi = val;
+    return true;
+}
+
+void irq_pv_eoi_settle(struct vcpu *v) {
+    bool ok;
+
+    if (!v->pv_eoi_marked || mem_read32(gmem_ptr(&v->vm->mem, v->pv_eoi & ~3ull, 4)) & 1)
+        return;
+    v->pv_eoi_marked = false;
+    irq_lapic_write(v, LAPIC_EOI, 0, &ok);
+}
+
+void irq_pv_eoi_withdraw(struct vcpu *v) {
+    if (!v->pv_eoi_marked)
+        return;
+    mutex_lock(&v->lapic_lock);
+    bool others = lapic_requested(&v->lapic);
+    mutex_unlock(&v->lapic_lock);
+    if (others)
+        pv_eoi_mark(v, false);
+}
+
 /* lapic_lock is held. Once the guest's kernel has its I/O APIC the answer is no, and the 8259 need not be asked in each exit. */
 static bool takes_extint(const struct vcpu *v) { return v->index == 0 && lapic_takes_extint(&v->lapic); }
 
@@ -165,10 +206,14 @@ uint32_t irq_windows(struct vcpu *v) {
 static int take_vector(struct vcpu *v) {
     mutex_lock(&v->lapic_lock);
     int vec = lapic_pending(&v->lapic);
-    bool ext = takes_extint(v);
-    if (vec >= 0)
+    bool ext = takes_extint(v), mark = false;
+    if (vec >= 0) {
         lapic_ack(&v->lapic, (uint8_t)vec);
+        mark = v->pv_eoi & 1 && lapic_ends_silently(&v->lapic, (uint8_t)vec);
+    }
     mutex_unlock(&v->lapic_lock);
+    if (mark)
+        pv_eoi_mark(v, true);
     if (vec < 0 && ext) {
         mutex_lock(&v->vm->irq_lock);
         if (pic_intr(&v->vm->pic))

@@ -342,10 +342,18 @@ bool lapic_accept(struct lapic *l, uint8_t vector, bool level) {
     return true;
 }
 
-int lapic_pending(const struct lapic *l) {
+bool lapic_requested(const struct lapic *l) {
     const uint32_t *r = l->irr;
 
-    if (!(r[0] | r[1] | r[2] | r[3] | r[4] | r[5] | r[6] | r[7])) /* looked at in each exit */
+    return r[0] | r[1] | r[2] | r[3] | r[4] | r[5] | r[6] | r[7];
+}
+
+bool lapic_ends_silently(const struct lapic *l, uint8_t vector) {
+    return !bit_test(l->tmr, vector) && !lapic_requested(l);
+}
+
+int lapic_pending(const struct lapic *l) {
+    if (!lapic_requested(l)) /* nearly always, and looked at in each exit */
         return -1;
     int v = highest(l->irr);
 

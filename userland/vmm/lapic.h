@@ -87,6 +87,10 @@ void lapic_tsc_deadline_write(struct lapic *l, uint64_t tsc, uint64_t expiry_ns)
 bool lapic_matches(const struct lapic *l, const struct apic_msg *m);
 /* Fixed interrupt: becomes pending. False: the APIC does not take it (disabled, illegal vector). */
 bool lapic_accept(struct lapic *l, uint8_t vector, bool level);
+/* Does any vector wait, of whatever priority? */
+bool lapic_requested(const struct lapic *l);
+/* Does nobody but this APIC have to know when the vector in service ends? Edge-triggered, and none waits. */
+bool lapic_ends_silently(const struct lapic *l, uint8_t vector);
 /* Vector to be injected now, or -1. */
 int lapic_pending(const struct lapic *l);
 /* The pending vector was injected: in service now. */

@@ -28,6 +28,7 @@ enum {
 #define MSR_HWCR     0xc0010015u
 #define MSR_VM_CR    0xc0010114u
 #define MSR_DE_CFG   0xc0011029u
+#define MSR_PV_EOI   0x4b564d04u
 #define VM_CR_SVMDIS 0x10u
 
 #define EFER_WRITABLE 0x4d01ull /* SCE LME NXE FFXSR; LMA is the processor's, SVME is not offered */
@@ -167,6 +168,9 @@ bool msr_read(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t *val) 
     case MSR_PVCLOCK_SYSTEM:
         *val = v->pv_system;
         return true;
+    case MSR_PV_EOI:
+        *val = v->pv_eoi;
+        return true;
     case MSR_PVCLOCK_WALL:
         *val = v->vm->pv_wall;
         return true;
@@ -265,6 +269,8 @@ bool msr_write(struct vcpu *v, uint32_t msr, struct abi_state *s, uint64_t val, 
         return true;
     case MSR_PVCLOCK_SYSTEM:
         return pvclock_enable(v, val);
+    case MSR_PV_EOI:
+        return irq_pv_eoi_write(v, val);
     case MSR_PVCLOCK_WALL:
         v->vm->pv_wall = val;
         return pvclock_wall_write(&v->vm->mem, val, v->vm->wall_ns_at_zero);

@@ -21,6 +21,7 @@ static struct load_result vcpu_boot; /* state of the boot CPU at STARTUP */
 static void enter(struct vcpu *v, enum exit_reason r) {
     v->exits[r]++;
     __atomic_store_n(&v->in_handler, 1, __ATOMIC_SEQ_CST);
+    irq_pv_eoi_settle(v);
 }
 
 /* From here on other threads recall the vCPU. An INIT that came before has recalled nobody. */
@@ -29,6 +30,7 @@ static void handler_ends(struct vcpu *v) {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (__atomic_load_n(&v->init_pending, __ATOMIC_SEQ_CST))
         (void)nova_recall(v->ec);
+    irq_pv_eoi_withdraw(v);
 }
 
 /* Reply with injection. */
@@ -77,6 +79,7 @@ static void wait_for_sipi(struct vcpu *v, struct abi_utcb *u) {
 
 static void init_take(struct vcpu *v, struct abi_utcb *u) {
     __atomic_store_n(&v->init_pending, 0, __ATOMIC_SEQ_CST);
+    (void)irq_pv_eoi_write(v, 0);
     mutex_lock(&v->lapic_lock);
     uint8_t mode = v->lapic.mode;
     lapic_init(&v->lapic, v->index, v->index == 0);

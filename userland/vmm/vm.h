@@ -50,9 +50,10 @@ struct vcpu {
     uint32_t stopped; /* halted with interrupts disabled */
     uint8_t sipi_vector;
     /* below: handler thread only */
-    bool emulating; /* left with EXIT_INVALID on purpose */
+    bool emulating;     /* left with EXIT_INVALID on purpose */
+    bool pv_eoi_marked; /* the guest may end the vector in service without an exit */
     uint64_t fault_gpa, fault_repeats;
-    uint64_t tsc_offset, tsc_aux, pat, hwcr, pv_system, mtrr_def;
+    uint64_t tsc_offset, tsc_aux, pat, hwcr, pv_system, pv_eoi, mtrr_def;
     uint64_t mtrr[VM_MTRR_WORDS];
     uint64_t last_io_rip;
     uint32_t last_io_val;
@@ -139,6 +140,11 @@ bool irq_pending(struct vcpu *v);
 bool irq_pending_unmaskable(const struct vcpu *v);
 /* Injection flags for the windows in which what is pending can be taken. */
 uint32_t irq_windows(struct vcpu *v);
+/* Handler thread: the MSR (false: #GP); at the begin of an exit, an end of interrupt that came without one; at its end, before the injection:
+ * not without one any more if another vector waits. */
+bool irq_pv_eoi_write(struct vcpu *v, uint64_t val);
+void irq_pv_eoi_settle(struct vcpu *v);
+void irq_pv_eoi_withdraw(struct vcpu *v);
 /* Chooses what the reply injects: s has RFLAGS, interruptibility and the interrupted event. */
 void irq_inject(struct vcpu *v, struct abi_state *s);
 
