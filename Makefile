@@ -339,7 +339,7 @@ check-tsan: $(TEST_TSAN)
 	@SEEDS=$(or $(SEEDS),20) TEST_LIMIT=900 tools/test-run $(TEST_TSAN)
 check-full: check $(TEST_FAST) $(TEST_TSAN) $(TEST_COV) $(if $(ABI_SIM),$(B)/sim-fast/abi) $(B)/check-fast/fuzz user hw
 	@COVERAGE="$(TEST_COV)" tools/check-full $(B) $(TEST_FAST) $(patsubst %,"@env SEEDS=5 %",$(TEST_TSAN))
-check-hw: $(B)/novella.iso
+check-hw: $(B)/novella.iso $(BENCH_FILES) $(BENCH_GUEST)
 	@tests/hw/run --build $(B) $(TEST)
 
 clean:
