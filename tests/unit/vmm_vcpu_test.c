@@ -466,8 +466,18 @@ static void interrupt_ends_without_an_exit(void) {
     assert_int_equal(cpu.inj_info, INJ_VALID | 0x61);
     cpu.inj_info = 0;
     assert_int_equal(*word, 0);
+}
+BOTH(interrupt_ends_without_an_exit)
 
-    lapic_init(l, 0, true);
+/* More than one vector: each end is the right one's. */
+static void interrupts_end_without_an_exit(void) {
+    uint8_t *word = vm.mem.base + 0x3000;
+    struct lapic *l = &vm.vcpu[0].lapic;
+
+    cpu.cr0 |= 1;
+    cpu.rdx = 0;
+    cpu.rax = 0x3001;
+    assert_true(msr(true, 0x4b564d04));
     interrupt(0x41);
     assert_true(exit_event(EVT_VCPU_RECALL));
     cpu.inj_info = 0;
@@ -480,6 +490,31 @@ static void interrupt_ends_without_an_exit(void) {
     assert_int_equal(*word, 0);
 
     lapic_init(l, 0, true);
+    interrupt(0x31);
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    cpu.inj_info = 0;
+    interrupt(0x51);
+    interrupt(0x41);
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    assert_int_equal(cpu.inj_info, INJ_VALID | 0x51);
+    cpu.inj_info = 0;
+    assert_int_equal(*word, 0); /* 0x41 waits for its end */
+
+    lapic_init(l, 0, true);
+    interrupt(0x31);
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    cpu.inj_info = 0;
+    interrupt(0x41);
+    assert_true(exit_event(EVT_VCPU_RECALL));
+    cpu.inj_info = 0;
+    assert_int_equal(*word, 1);
+    *word = 0;
+    for (unsigned i = 0; i < 2; i++) { /* one end for one vector */
+        assert_true(exit_event(EVT_VCPU_RECALL));
+        assert_int_equal(l->isr[2] | l->isr[1], 1 << 17);
+    }
+
+    lapic_init(l, 0, true);
     interrupt(0x41);
     assert_true(exit_event(EVT_VCPU_RECALL));
     cpu.inj_info = 0;
@@ -488,7 +523,7 @@ static void interrupt_ends_without_an_exit(void) {
     assert_true(msr(true, 0x4b564d04)); /* switched off: the guest ends it itself */
     assert_int_equal(*word, 0);
 }
-BOTH(interrupt_ends_without_an_exit)
+BOTH(interrupts_end_without_an_exit)
 
 /* What an exit interrupted comes first, software events excepted: their instruction runs again. */
 static void interrupted_events(void) {
@@ -624,6 +659,7 @@ int main(void) {
         TWO(instructions_that_are_not_there),
         TWO(interrupts),
         TWO(interrupt_ends_without_an_exit),
+        TWO(interrupts_end_without_an_exit),
         TWO(interrupted_events),
         cmocka_unit_test(software_types_intel),
         cmocka_unit_test(nmi_waits_intel),
