@@ -12,6 +12,7 @@
 #define ENTRIES   512u
 #define ADDR_MASK 0x000ffffffffff000ul
 #define LARGE     (1ul << 7) /* every format: this entry of level 1 or 2 is a leaf */
+#define PRESENT   1ul        /* every format: a table, or a readable leaf */
 #define USER_HALF 256u       /* entries of a host root table that are not the kernel's */
 
 /* The bits in which the formats differ. An entry without read permission is 0 in all of them: x86 has no write-only
@@ -46,7 +47,7 @@ static u64 entry_pfn(u64 e) { return (e & ADDR_MASK) >> PAGE_SHIFT; }
 /* The table a root address or a link refers to. Only the holder of the space's lock writes, so plain loads suffice. */
 static u64 *root_table(const struct ptab *t) { return arch_phys_ptr(t->root); }
 
-static u64 leaf_make(const struct ptab_format *f, u64 pfn, unsigned perm, unsigned level) {
+static inline u64 leaf_make(const struct ptab_format *f, u64 pfn, unsigned perm, unsigned level) {
     if (!(perm & PERM_MEM_R))
         return 0;
     u64 type = f->type_shift ? mtrr_type(pfn << PAGE_SHIFT, PAGE_SIZE << level_order(level)) << f->type_shift : 0;
@@ -85,6 +86,21 @@ static struct place place_find(const struct ptab *t, u64 vpn, unsigned order) {
             return (struct place){entry, level};
         table = entry_table(value);
     }
+}
+
+/* The entry of one page of a host table if there are tables down to it, as most often: else NULL. */
+static inline u64 *page_entry(const struct ptab *t, u64 vpn) {
+    u64 *table = root_table(t);
+    if (unlikely(t->kind != PTAB_HOST || !t->root.v))
+        return NULL;
+#pragma GCC unroll 3
+    for (unsigned level = LEVELS - 1; level; level--) {
+        u64 value = table[level_index(vpn, level)];
+        if (unlikely((value & (LARGE | PRESENT)) != PRESENT))
+            return NULL;
+        table = entry_table(value);
+    }
+    return &table[vpn % ENTRIES];
 }
 
 /* Puts a table below an entry that has none: empty, or the same translation as a large leaf in finer pieces. The table is
@@ -152,6 +168,21 @@ void ptab_map(struct ptab *t, u64 vpn, u64 pfn, unsigned order, unsigned perm) {
     }
 }
 
+static no_inline enum abi_status range_enter(struct ptab *t, u64 vpn, u64 pfn, unsigned order, unsigned perm) {
+    if (ptab_reserve(t, vpn, order) != NOVA_SUCCESS)
+        return NOVA_BAD_MEM;
+    ptab_map(t, vpn, pfn, order, perm);
+    return NOVA_SUCCESS;
+}
+
+enum abi_status ptab_enter(struct ptab *t, u64 vpn, u64 pfn, unsigned order, unsigned perm) {
+    u64 *page = order ? NULL : page_entry(t, vpn);
+    if (unlikely(!page))
+        return range_enter(t, vpn, pfn, order, perm);
+    atomic_store_rel(page, leaf_make(&formats[PTAB_HOST], pfn, perm, 0));
+    return NOVA_SUCCESS;
+}
+
 static void page_push(struct page_list *l, u64 *page) {
     /* A walker may still come here until the flush: a page-aligned pointer is a not-present entry in every format. */
     atomic_store_rel(&page[0], (u64)l->head);
@@ -180,8 +211,16 @@ static void tables_collect(u64 link, unsigned level, struct page_list *freed) {
     }
 }
 
-bool ptab_unmap(struct ptab *t, u64 vpn, unsigned order, unsigned keep_perm, struct page_list *freed) {
-    const struct ptab_format *f = &formats[t->kind];
+/* What is left of a leaf. */
+static inline u64 leaf_less(const struct ptab_format *f, u64 value, unsigned level, unsigned keep_perm) {
+    if (!value || !(keep_perm & PERM_MEM_R))
+        return 0;
+    unsigned perm = leaf_perm(f, value);
+    return perm & ~keep_perm ? leaf_make(f, entry_pfn(value), perm & keep_perm, level) : value;
+}
+
+static no_inline bool range_unmap(struct ptab *t, u64 vpn, unsigned order, unsigned keep_perm,
+                                  struct page_list *freed) {
     bool changed = false, keep = keep_perm & PERM_MEM_R;
     if (!t->root.v)
         return false;
@@ -199,15 +238,26 @@ bool ptab_unmap(struct ptab *t, u64 vpn, unsigned order, unsigned keep_perm, str
             changed = true;
         } else if (entry_is_leaf(value, p.level)) {
             assert(level_order(p.level) <= order); /* ptab_reserve has split what is larger */
-            unsigned perm = leaf_perm(f, value);
-            if (perm & ~keep_perm) {
-                entry_store(t, p.entry, leaf_make(f, entry_pfn(value), perm & keep_perm, p.level));
+            u64 less = leaf_less(&formats[t->kind], value, p.level, keep_perm);
+            if (less != value) {
+                entry_store(t, p.entry, less);
                 changed = true;
             }
         }
         vpn += place_extent(p, vpn, end - vpn);
     }
     return changed;
+}
+
+bool ptab_unmap(struct ptab *t, u64 vpn, unsigned order, unsigned keep_perm, struct page_list *freed) {
+    u64 *page = order ? NULL : page_entry(t, vpn);
+    if (unlikely(!page))
+        return range_unmap(t, vpn, order, keep_perm, freed);
+    u64 value = *page, less = leaf_less(&formats[PTAB_HOST], value, 0, keep_perm);
+    if (less == value)
+        return false;
+    atomic_store_rel(page, less);
+    return true;
 }
 
 bool ptab_lookup(const struct ptab *t, u64 vpn, u64 *pfn, unsigned *perm) {

@@ -29,6 +29,8 @@ must_check enum abi_status ptab_reserve(struct ptab *t, u64 vpn, unsigned order)
 /* Writes the leaves for [vpn, 2^order) -> [pfn, 2^order) with perm (PERM_MEM_*); perm without R writes not-present entries.
  * Never fails after ptab_reserve of the same range; large pages where they fit. Each store leaves a valid table. */
 void ptab_map(struct ptab *t, u64 vpn, u64 pfn, unsigned order, unsigned perm);
+/* Both at once, where nothing else has to be reserved first. */
+must_check enum abi_status ptab_enter(struct ptab *t, u64 vpn, u64 pfn, unsigned order, unsigned perm);
 /* Clears the leaves of the range, or reduces them to perm; whole table pages that became empty go to `freed`.
  * Returns true if anything that a TLB may hold was changed (a flush is due before `freed` is released). */
 bool ptab_unmap(struct ptab *t, u64 vpn, unsigned order, unsigned keep_perm, struct page_list *freed);

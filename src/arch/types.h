@@ -29,6 +29,7 @@ typedef struct {
 #define ARRAY_SIZE(a)                   (sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define must_check                      __attribute__((warn_unused_result))
+#define no_inline                       __attribute__((noinline))
 #define static_assert _Static_assert
 
 static inline u64 min_u64(u64 a, u64 b) { return a < b ? a : b; }

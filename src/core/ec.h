@@ -50,6 +50,7 @@ struct ec {
         bool started;
         u32 item, typed;
         u64 xlt, del; /* the receiver's windows, read once */
+        u64 crd;      /* what it sees of the item */
         struct space_progress space;
     } xfer;
     struct space_progress progress; /* of a restarted hypercall */

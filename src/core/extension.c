@@ -32,7 +32,7 @@ static enum abi_status gsi_config(struct ec *ec) {
 /* A range of RAM, by number as for H, becomes the kernel's: everybody loses it, root's right to hand it out included. */
 static enum abi_status kmem_take_over(struct ec *ec) {
     u64 crd = ec->regs.rsi, found = space_lookup(&kernel_pd, crd);
-    struct sel_range r = sel_range_of(crd);
+    struct sel_range r = sel_range_of(CRD_MEM, crd);
     if (!ec->progress.step) { /* else it is on its way already */
         bool ours = found && CRD_TYPE(crd) == CRD_MEM && CRD_ORDER(found) >= r.order; /* H would give all of it */
         if (!ours || !core_is_ram(r.base, sel_range_size(r)) || !kmem_fits(r.base, sel_range_size(r)))

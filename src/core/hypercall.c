@@ -17,7 +17,7 @@ static enum abi_status publish(struct ec *ec, struct kobj *obj, unsigned perm) {
     return status;
 }
 
-static bool slot_taken(const struct ec *ec) { return objtab_lookup(&ec->pd->objtab, arg_sel(&ec->regs)).obj != NULL; }
+static bool slot_taken(const struct ec *ec) { return objtab_cap(&ec->pd->objtab, arg_sel(&ec->regs)) != 0; }
 
 static inline struct ec *finish(struct cpu *c, struct ec *ec, enum abi_status status) {
     ec->regs.rdi = (u32)status;
@@ -177,28 +177,28 @@ static enum abi_status memory_awaited(struct cpu *c, struct ec *ec, enum abi_sta
 }
 
 /* The owner is held meanwhile: another CPU may revoke the last capability to it. */
-static enum abi_status sys_create(struct cpu *c, struct ec *ec, unsigned number) {
+static enum abi_status create(struct ec *ec, unsigned number) {
     static const u8 right[] = {[HC_CREATE_PD] = PERM_PD_PD,
                                [HC_CREATE_EC] = PERM_PD_EC,
                                [HC_CREATE_SC] = PERM_PD_SC,
                                [HC_CREATE_PT] = PERM_PD_PT,
                                [HC_CREATE_SM] = PERM_PD_SM};
     if (ec->pending)
-        return memory_awaited(c, ec, create_pd_delegate(ec));
-    struct cap cap = objtab_lookup(&ec->pd->objtab, ec->regs.rsi);
-    if (!cap.obj || cap.obj->type != KOBJ_PD || !(cap.perm & right[number]) || !kobj_tryget(cap.obj))
+        return create_pd_delegate(ec);
+    u64 cap = objtab_cap(&ec->pd->objtab, ec->regs.rsi);
+    struct pd *owner = container_of(CAP_OBJECT(cap), struct pd, obj);
+    if ((cap & CAP_HAS_MASK(right[number])) != CAP_HAS(KOBJ_PD, right[number]) || !kobj_tryget(&owner->obj))
         return NOVA_BAD_CAP;
-    struct pd *owner = container_of(cap.obj, struct pd, obj);
-    enum abi_status status = number == HC_CREATE_PD   ? sys_create_pd(ec, owner, cap.perm)
+    enum abi_status status = number == HC_CREATE_PD   ? sys_create_pd(ec, owner, cap & 0xff)
                              : number == HC_CREATE_EC ? sys_create_ec(ec, owner)
                              : number == HC_CREATE_SC ? sys_create_sc(ec, owner)
                              : number == HC_CREATE_PT ? sys_create_pt(ec, owner)
                                                       : sys_create_sm(ec, owner);
     kobj_put(&owner->obj);
-    return memory_awaited(c, ec, status);
+    return status;
 }
 
-static enum abi_status sys_revoke(struct ec *ec) {
+static enum abi_status revoke(struct ec *ec) {
     enum space_result result = space_revoke(ec->pd, ec->regs.rsi, ARG_FLAGS(&ec->regs) & HF_REVOKE_SELF, &ec->progress);
     if (result == SPACE_AGAIN) {
         ec->cont = CONT_SYSCALL;
@@ -215,13 +215,20 @@ bool hypercall_half_done(const struct ec *ec) {
 
 bool hypercall_finish(struct ec *ec) {
     ec->cont = CONT_DEAD;
-    (void)((ec->regs.rdi & 0xf) == HC_REVOKE ? sys_revoke(ec) : extension_run(ec));
+    (void)((ec->regs.rdi & 0xf) == HC_REVOKE ? revoke(ec) : extension_run(ec));
     return ec->cont == CONT_DEAD;
 }
 
 /* Both with the semaphore locked. */
 static __attribute__((noinline)) struct ec *down_wait(struct cpu *c, struct ec *ec, struct sm *sm) {
-    return finish_or_wait(c, ec, sm_wait(c, sm, ec->regs.rsi << 32 | (u32)ec->regs.rdx)); /* whoever wakes it says */
+    enum abi_status status = sm_wait(c, sm, ec->regs.rsi << 32 | (u32)ec->regs.rdx); /* whoever wakes it says */
+    if (unlikely(status != NOVA_SUCCESS))
+        return finish(c, ec, status);
+    if (unlikely(atomic_load_acq(&c->hazard)))
+        return NULL;
+    ec->regs.vec = REGS_SYSCALL; /* so that it can come back the same way */
+    sched_park(c, ec);
+    return c->ec->regs.vec == REGS_SYSCALL && c->ec->cont == CONT_USER ? core_switch(c, ec, c->ec) : NULL;
 }
 static __attribute__((noinline)) struct ec *up_wake(struct cpu *c, struct ec *ec, struct sm *sm) {
     return finish(c, ec, sm_wake(sm));
@@ -317,16 +324,6 @@ static inline enum abi_status sys_pt_ctrl(struct ec *ec, u64 rdi) {
 static __attribute__((noinline)) struct ec *sys_other(struct cpu *c, struct ec *ec, unsigned number) {
     enum abi_status status = NOVA_SUCCESS;
     switch (number) {
-    case HC_CREATE_PD:
-    case HC_CREATE_EC:
-    case HC_CREATE_SC:
-    case HC_CREATE_PT:
-    case HC_CREATE_SM:
-        status = sys_create(c, ec, number);
-        break;
-    case HC_REVOKE:
-        status = memory_awaited(c, ec, sys_revoke(ec));
-        break;
     case HC_LOOKUP:
         ec->regs.rsi = space_lookup(ec->pd, ec->regs.rsi);
         break;
@@ -348,6 +345,14 @@ static __attribute__((noinline)) struct ec *sys_other(struct cpu *c, struct ec *
     return finish_or_wait(c, ec, status);
 }
 
+static __attribute__((noinline)) struct ec *sys_create(struct cpu *c, struct ec *ec, unsigned number) {
+    return finish_or_wait(c, ec, memory_awaited(c, ec, create(ec, number)));
+}
+
+static __attribute__((noinline)) struct ec *sys_revoke(struct cpu *c, struct ec *ec) {
+    return finish_or_wait(c, ec, memory_awaited(c, ec, revoke(ec)));
+}
+
 /* Each a function of its own, so that none saves registers for another; compared, not looked up: an indirect branch costs more with retpolines. */
 static inline __attribute__((always_inline)) struct ec *run(struct cpu *c, struct ec *ec, u64 rdi) {
     unsigned number = rdi & 0xf;
@@ -360,6 +365,10 @@ static inline __attribute__((always_inline)) struct ec *run(struct cpu *c, struc
         return finish(c, ec, sys_pt_ctrl(ec, rdi));
     if (number == HC_SM_CTRL)
         return rdi >> 4 & HF_SM_DOWN ? sys_sm_down(c, ec, rdi) : sys_sm_up(c, ec, rdi);
+    if (number == HC_REVOKE)
+        return sys_revoke(c, ec);
+    if (number >= HC_CREATE_PD && number <= HC_CREATE_SM)
+        return sys_create(c, ec, number);
     return sys_other(c, ec, number);
 }
 

@@ -21,7 +21,8 @@ static bool help_loops(const struct ec *ec, const struct ec *target) {
 }
 
 /* The message is still to be received. */
-static void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt, bool event) {
+static inline __attribute__((always_inline)) void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt,
+                                                                bool event) {
     struct ec *callee = pt->ec;
     assert(!ec->callee);
     link_call(c, ec, callee);
@@ -40,13 +41,9 @@ static void help(struct cpu *c, struct ec *ec, struct ec *callee) {
     sched_activate(c);
 }
 
-struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
-    struct ec *callee = pt->ec;
+static __attribute__((noinline)) struct ec *call_refused(struct cpu *c, struct ec *ec, struct ec *callee) {
     if (callee->cpu != c->id) {
         ec_set_status(ec, NOVA_BAD_CPU);
-    } else if (callee->cont == CONT_WAIT) {
-        link_receiver(c, ec, pt, false);
-        return core_receive(c, ec, callee);
     } else if (callee->cont == CONT_DEAD) {
         ec_set_status(ec, NOVA_ABORTED);
     } else if (ARG_FLAGS(&ec->regs) & HF_CALL_DB) {
@@ -58,6 +55,14 @@ struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
         help(c, ec, callee);
     }
     return NULL;
+}
+
+struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
+    struct ec *callee = pt->ec;
+    if (unlikely(callee->cpu != c->id || callee->cont != CONT_WAIT))
+        return call_refused(c, ec, callee);
+    link_receiver(c, ec, pt, false);
+    return core_receive(c, ec, callee);
 }
 
 void ipc_event(struct cpu *c, unsigned number) {
@@ -126,37 +131,33 @@ static u64 event_window(const struct ec *ec) {
 
 enum transfer { TRANSFER_DONE, TRANSFER_AGAIN, TRANSFER_NOMEM };
 
-/* Typed items of `from`'s message into `to`'s spaces, resuming at ec->xfer.item. `out` (may be NULL) sees the results. */
-static enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *to, u32 typed, struct abi_utcb *out,
-                                    u64 xlt, u64 del) {
-    for (; ec->xfer.item < typed; ec->xfer.item++) {
-        u64 *src = &from->utcb->w[UTCB_WORDS - 2 - 2 * ec->xfer.item];
-        u64 crd = atomic_load_rlx(&src[0]), desc = atomic_load_rlx(&src[1]), result = 0;
+/* Typed items of `from`'s message, at least one, into `to`'s spaces, resuming at ec->xfer.item. `tell`: its UTCB gets the results. */
+static inline __attribute__((always_inline)) enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *to,
+                                                                          bool tell) {
+    do {
+        u32 at = UTCB_WORDS - 2 - 2 * ec->xfer.item;
+        u64 *src = &from->utcb->w[at];
+        u64 crd = atomic_load_rlx(&src[0]), desc = atomic_load_rlx(&src[1]);
         if (desc & ITEM_DELEGATE) {
-            switch (space_delegate(from->pd, to->pd, crd, desc, del, &result, &ec->xfer.space)) {
-            case SPACE_AGAIN:
-                return TRANSFER_AGAIN;
-            case SPACE_NOMEM:
-                return rcu_push(arch_cpu_self(), &ec->rcu_since) ? TRANSFER_AGAIN : TRANSFER_NOMEM;
-            case SPACE_DONE:
-                break;
-            }
+            enum space_result r =
+                space_delegate(from->pd, to->pd, crd, desc, ec->xfer.del, &ec->xfer.crd, &ec->xfer.space);
+            if (unlikely(r != SPACE_DONE))
+                return r == SPACE_AGAIN || rcu_push(arch_cpu_self(), &ec->rcu_since) ? TRANSFER_AGAIN : TRANSFER_NOMEM;
         } else {
-            result = space_translate(from->pd, to->pd, crd, xlt);
+            ec->xfer.crd = space_translate(from->pd, to->pd, crd, ec->xfer.xlt);
         }
         ec->xfer.space = (struct space_progress){0};
         ec->rcu_since = 0;
-        if (out) {
-            u64 *dst = &out->w[UTCB_WORDS - 2 - 2 * ec->xfer.item];
-            dst[0] = result;
-            dst[1] = desc & ITEM_DELEGATE;
+        if (tell) {
+            to->utcb->w[at] = ec->xfer.crd;
+            to->utcb->w[at + 1] = desc & ITEM_DELEGATE;
         }
-    }
+    } while (++ec->xfer.item < ec->xfer.typed);
     return TRANSFER_DONE;
 }
 
 /* Message from one thread's UTCB to another's. `ec` is the one of them that is active and keeps the progress. */
-static enum transfer transfer(struct ec *ec, struct ec *from, struct ec *to) {
+static inline __attribute__((always_inline)) enum transfer transfer(struct ec *ec, struct ec *from, struct ec *to) {
     struct abi_utcb *src = from->utcb, *dst = to->utcb;
     if (!ec->xfer.started) {
         u64 items = atomic_load_rlx(&src->items); /* user memory: read once */
@@ -174,7 +175,7 @@ static enum transfer transfer(struct ec *ec, struct ec *from, struct ec *to) {
         ec->xfer.del = atomic_load_rlx(&dst->del);
         ec->xfer.space = (struct space_progress){0};
     }
-    return transfer_items(ec, from, to, ec->xfer.typed, dst, ec->xfer.xlt, ec->xfer.del);
+    return transfer_items(ec, from, to, true);
 }
 
 static void receive_event(struct ec *ec, struct ec *from) {
@@ -221,11 +222,13 @@ static enum transfer reply_event(struct ec *ec, struct ec *to) {
         ec->xfer.typed = (u32)min_u64(items >> 16 & 0xffff, (UTCB_WORDS - untyped) / 2);
         ec->xfer.started = true;
         ec->xfer.item = 0;
+        ec->xfer.xlt = 0;
+        ec->xfer.del = event_window(to);
         ec->xfer.space = (struct space_progress){0};
     }
     enum transfer result = TRANSFER_DONE;
     if (ec->xfer.typed)
-        result = transfer_items(ec, ec, to, ec->xfer.typed, NULL, 0, event_window(to));
+        result = transfer_items(ec, ec, to, false);
     if (result == TRANSFER_AGAIN)
         return result;
     u32 mtd = (u32)atomic_load_rlx(&u->state.mtd);

@@ -28,20 +28,11 @@ static union objtab_page *level_make(union objtab_page **slot, unsigned level, s
     return page;
 }
 
-static bool entry_missing(const u64 *entry) { return entry >= objtab_empty[0].cap && entry < objtab_empty[1].cap; }
-
-enum abi_status objtab_reserve(struct objtab *t, u64 sel, struct account *a) {
-    if (likely(!entry_missing(objtab_entry(t, sel))))
-        return NOVA_SUCCESS;
+u64 *objtab_make(struct objtab *t, u64 sel, struct account *a) {
     union objtab_page *root = level_make(&t->root, 2, a);
     union objtab_page *mid = root ? level_make(&root->below[sel >> 18 & 0xff], 1, a) : NULL;
-    return mid && level_make(&mid->below[sel >> 9 & 511], 0, a) ? NOVA_SUCCESS : NOVA_BAD_MEM;
-}
-
-void objtab_set(struct objtab *t, u64 sel, struct kobj *obj, unsigned perm) {
-    u64 *entry = objtab_entry(t, sel), cap = obj ? (u64)obj << 16 | CAP_HAS(obj->type, perm) : 0;
-    assert(!entry_missing(entry) && perm <= 0xff && CAP_OBJECT(cap) == obj);
-    atomic_store_rel(entry, cap);
+    union objtab_page *page = mid ? level_make(&mid->below[sel >> 9 & 511], 0, a) : NULL;
+    return page ? &page->cap[sel & 511] : NULL;
 }
 
 static void level_free(union objtab_page *page, unsigned level, struct account *a) {

@@ -8,7 +8,12 @@
 struct pd {
     struct kobj obj;
     struct account account; /* kernel memory charged to this PD */
-    struct space mem, pio, caps;
+    union {
+        struct {
+            struct space mem, pio, caps;
+        };
+        struct space spaces[3]; /* by type of CRD, from CRD_MEM on */
+    };
     struct objtab objtab;
     struct ptab host;        /* page table of its threads */
     struct ptab guest;       /* of its vCPUs */

@@ -23,7 +23,7 @@ void rcu_call(struct rcu_head *h, void (*func)(struct rcu_head *)) {
     *c->rcu.next_tail = h;
     c->rcu.next_tail = &h->next;
     atomic_store_rlx(&c->rcu.count, c->rcu.count + 1);
-    if (c->rcu.count % RCU_BATCH == 0 || cpu_count == 1)
+    if (c->rcu.count % RCU_BATCH == 0)
         cpu_hazard_set(c, HZ_RCU);
 }
 

@@ -25,16 +25,9 @@ void shoot_serve(struct cpu *c) {
     atomic_store_rel(&c->shoot_ack, req); /* pairs with the wait below */
 }
 
-void shoot_down(struct pd *pd, unsigned tables) {
-    struct cpu *self = arch_cpu_self();
-    bool host = tables & NODE_HOST, guest = tables & NODE_GUEST;
-    u64 asked = 0; /* a bit for each CPU */
-    cpu_count_event(self, CNT_SHOOTDOWN);
-    if (host)
-        atomic_fetch_add(&pd->host_gen, 1);
-    if (guest)
-        atomic_fetch_add(&pd->guest_gen, 1); /* read by arch_vcpu_run before each entry */
-    atomic_fence();
+/* Which other CPUs may hold translations, as bits: they have been asked to drop them. */
+static no_inline u64 others_ask(const struct cpu *self, const struct pd *pd, bool host, bool guest) {
+    u64 asked = 0;
     for (unsigned i = 0; i < cpu_count; i++) {
         struct cpu *c = cpus[i];
         if (!c || c == self)
@@ -48,8 +41,10 @@ void shoot_down(struct pd *pd, unsigned tables) {
         cpu_hazard_set(c, HZ_SHOOT);
         arch_ipi_send(i);
     }
-    if (host && atomic_load_rlx(&self->space) == pd)
-        arch_tlb_flush();
+    return asked;
+}
+
+static no_inline void others_await(struct cpu *self, u64 asked) {
     for (; asked; asked &= asked - 1) {
         const struct cpu *c = cpus[__builtin_ctzl(asked)];
         u64 want = atomic_load_acq(&c->shoot_req); /* ours, or a later one */
@@ -58,6 +53,22 @@ void shoot_down(struct pd *pd, unsigned tables) {
             arch_cpu_relax();
         }
     }
+}
+
+void shoot_down(struct pd *pd, unsigned tables) {
+    struct cpu *self = arch_cpu_self();
+    bool host = tables & NODE_HOST, guest = tables & NODE_GUEST;
+    cpu_count_event(self, CNT_SHOOTDOWN);
+    if (host)
+        atomic_fetch_add(&pd->host_gen, 1);
+    if (guest)
+        atomic_fetch_add(&pd->guest_gen, 1); /* read by arch_vcpu_run before each entry */
+    atomic_fence();
+    u64 asked = cpu_count > 1 ? others_ask(self, pd, host, guest) : 0;
+    if (host && atomic_load_rlx(&self->space) == pd)
+        arch_tlb_flush();
+    if (asked)
+        others_await(self, asked);
     if (tables & NODE_DMA)
         arch_iommu_flush(pd);
 }

@@ -14,27 +14,6 @@ static u32 tree_new(void) {
     return (u32)atomic_fetch_add(&next, 1);
 }
 
-void space_node_link(struct node *n, struct node *parent) {
-    n->parent = parent;
-    n->prev = n->next = NULL;
-    if (!parent)
-        return;
-    n->next = parent->child;
-    if (n->next)
-        n->next->prev = n;
-    parent->child = n;
-}
-
-void space_node_unlink(struct node *n) {
-    if (n->next)
-        n->next->prev = n->prev;
-    if (n->prev)
-        n->prev->next = n->next;
-    else if (n->parent)
-        n->parent->child = n->next;
-    n->parent = n->next = n->prev = NULL;
-}
-
 struct node *space_node_alloc_forced(struct pd *pd) {
     struct node *n = slab_alloc(&node_cache, &kernel_account);
     if (!n)
@@ -44,99 +23,108 @@ struct node *space_node_alloc_forced(struct pd *pd) {
     return n;
 }
 
-static enum abi_status tables_reserve(const struct node *n) {
+static enum abi_status ports_enter(const struct node *n) {
     struct pd *pd = n->pd;
-    if (n->type == CRD_OBJ) {
-        if (objtab_reserve(&pd->objtab, n->base, &pd->account) != NOVA_SUCCESS)
-            return NOVA_BAD_MEM;
-        return kobj_cap_get(node_object(n)) ? NOVA_SUCCESS : NOVA_BAD_CAP;
+    unsigned first = (unsigned)n->base, count = 1u << n->order;
+    if ((n->tables & NODE_HOST) && arch_space_ports(pd, first, count, true) != NOVA_SUCCESS)
+        return NOVA_BAD_MEM;
+    if (!(n->tables & NODE_GUEST) || arch_guest_ports(pd, first, count, true) == NOVA_SUCCESS)
+        return NOVA_SUCCESS;
+    if (n->tables & NODE_HOST) {
+        enum abi_status undone = arch_space_ports(pd, first, count, false);
+        assert(undone == NOVA_SUCCESS);
     }
-    if (n->type == CRD_PIO) {
-        unsigned first = (unsigned)n->base, count = 1u << n->order;
-        if ((n->tables & NODE_HOST) && arch_space_ports(pd, first, count, true) != NOVA_SUCCESS)
+    return NOVA_BAD_MEM;
+}
+
+/* Nothing is written before everything is reserved. */
+static enum abi_status pages_enter(const struct node *n) {
+    struct pd *pd = n->pd;
+    struct ptab *tables[] = {&pd->host, &pd->guest, &pd->dma};
+    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
+        if ((n->tables >> i & 1) && ptab_reserve(tables[i], n->base, n->order) != NOVA_SUCCESS)
             return NOVA_BAD_MEM;
-        if (!(n->tables & NODE_GUEST) || arch_guest_ports(pd, first, count, true) == NOVA_SUCCESS)
-            return NOVA_SUCCESS;
-        if (n->tables & NODE_HOST) {
-            enum abi_status undone = arch_space_ports(pd, first, count, false);
-            assert(undone == NOVA_SUCCESS);
-        }
-        return NOVA_BAD_MEM;
-    }
-    if (!(n->perm & PERM_MEM_R))
-        return NOVA_SUCCESS; /* rights without a translation */
-    if ((n->tables & NODE_HOST) && ptab_reserve(&pd->host, n->base, n->order) != NOVA_SUCCESS)
-        return NOVA_BAD_MEM;
-    if ((n->tables & NODE_GUEST) && ptab_reserve(&pd->guest, n->base, n->order) != NOVA_SUCCESS)
-        return NOVA_BAD_MEM;
-    if ((n->tables & NODE_DMA) && ptab_reserve(&pd->dma, n->base, n->order) != NOVA_SUCCESS)
-        return NOVA_BAD_MEM;
+    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
+        if (n->tables >> i & 1)
+            ptab_map(tables[i], n->base, n->source, n->order, i ? n->perm : space_node_host_perm(n));
     return NOVA_SUCCESS;
 }
 
-static void tables_write(const struct node *n) {
+static inline enum abi_status object_enter(const struct node *n) {
     struct pd *pd = n->pd;
-    if (n->type == CRD_OBJ)
-        objtab_set(&pd->objtab, n->base, node_object(n), n->perm);
-    if (n->type != CRD_MEM || !(n->perm & PERM_MEM_R))
-        return;
-    if (n->tables & NODE_HOST)
-        ptab_map(&pd->host, n->base, n->source, n->order, space_node_host_perm(n));
-    if (n->tables & NODE_GUEST)
-        ptab_map(&pd->guest, n->base, n->source, n->order, n->perm);
-    if (n->tables & NODE_DMA)
-        ptab_map(&pd->dma, n->base, n->source, n->order, n->perm);
+    u64 *entry = objtab_reserve(&pd->objtab, n->base, &pd->account);
+    if (!entry)
+        return NOVA_BAD_MEM;
+    struct kobj *obj = (struct kobj *)n->source;
+    if (!kobj_cap_get(obj))
+        return NOVA_BAD_CAP;
+    objtab_set(entry, obj, n->perm);
+    return NOVA_SUCCESS;
 }
 
-enum abi_status space_node_install(struct node *n) {
-    enum abi_status status = tables_reserve(n);
-    if (status != NOVA_SUCCESS) {
+/* BAD_MEM, BAD_CAP: nothing is entered. */
+static inline enum abi_status tables_enter(const struct node *n, unsigned type) {
+    if (type == CRD_OBJ)
+        return object_enter(n);
+    if (type == CRD_PIO)
+        return ports_enter(n);
+    if (!(n->perm & PERM_MEM_R))
+        return NOVA_SUCCESS; /* rights without a translation */
+    if (likely((n->tables & NODE_TABLES) == NODE_HOST))
+        return ptab_enter(&n->pd->host, n->base, n->source, n->order, space_node_host_perm(n));
+    return pages_enter(n);
+}
+
+FOR_TYPE enum abi_status node_install(struct node *n, unsigned type) {
+    enum abi_status status = tables_enter(n, type);
+    if (unlikely(status != NOVA_SUCCESS)) {
         slab_free(&node_cache, &n->pd->account, n);
         return status;
     }
-    n->prio = space_index_prio();
-    space_index_insert(space_of(n->pd, n->type), n);
+    space_index_insert(space_of(n->pd, type), n);
     space_node_link(n, n->parent);
-    tables_write(n);
     return NOVA_SUCCESS;
 }
+enum abi_status space_node_install(struct node *n) { return node_install(n, n->type); }
+enum abi_status space_object_install(struct node *n) { return node_install(n, CRD_OBJ); }
+enum abi_status space_pages_install(struct node *n) { return node_install(n, CRD_MEM); }
 
 enum abi_status space_node_widen(struct node *n, unsigned tables) {
     struct space *s = space_of(n->pd, n->type);
     struct node more = *n;
-    more.tables = (u8)(tables & ~n->tables & NODE_TABLES);
+    more.tables = (u8)((tables & ~n->tables & NODE_TABLES) | (n->tables & NODE_NX));
     spin_lock(&s->lock);
-    enum abi_status status = tables_reserve(&more);
-    if (status == NOVA_SUCCESS) {
+    enum abi_status status = tables_enter(&more, more.type);
+    if (status == NOVA_SUCCESS)
         n->tables |= more.tables;
-        tables_write(&more);
-    }
     spin_unlock(&s->lock);
     return status;
 }
 
 /* A top node in a free range; `taken` if it is not free, BAD_CAP if its PD is dying. */
-static enum abi_status top_create(const struct node *n, enum abi_status taken) {
-    struct space *s = space_of(n->pd, n->type);
+FOR_TYPE enum abi_status top_create(const struct node *n, unsigned type, enum abi_status taken) {
+    struct space *s = space_of(n->pd, type);
     space_tree_lock(n->tree);
     spin_lock(&s->lock);
-    struct node *there = space_index_from(s, n->base);
     enum abi_status status = taken;
-    if (atomic_load_rlx(&n->pd->obj.dead)) {
+    if (unlikely(atomic_load_rlx(&n->pd->obj.dead))) {
         status = NOVA_BAD_CAP;
-    } else if (!(there && there->base <= node_last(n))) {
+    } else if (space_range_free(n->pd, type, n->base, node_last(n))) {
         struct node *fresh = slab_take(&node_cache, &n->pd->account);
-        if (fresh)
-            *fresh = *n;
-        status = fresh ? space_node_install(fresh) : NOVA_BAD_MEM;
+        status = NOVA_BAD_MEM;
+        if (likely(fresh)) {
+            space_node_set(fresh, n);
+            status = type == CRD_OBJ ? space_object_install(fresh) : space_node_install(fresh);
+        }
     }
-    bool flush = n->type == CRD_MEM && space_is_flushing(s);
+    bool flush = type == CRD_MEM && space_is_flushing(s);
     spin_unlock(&s->lock);
     space_tree_unlock(n->tree);
     if (flush)
         shoot_down(n->pd, NODE_TABLES);
     return status;
 }
+static no_inline enum abi_status range_create(const struct node *n) { return top_create(n, n->type, NOVA_BAD_PAR); }
 
 enum abi_status space_cap_create(struct pd *pd, u64 sel, struct kobj *obj, unsigned perm) {
     struct node n = {.base = sel % ABI_SEL_COUNT,
@@ -145,7 +133,7 @@ enum abi_status space_cap_create(struct pd *pd, u64 sel, struct kobj *obj, unsig
                      .tree = obj->tree,
                      .type = CRD_OBJ,
                      .perm = (u8)perm};
-    return top_create(&n, NOVA_BAD_CAP);
+    return top_create(&n, CRD_OBJ, NOVA_BAD_CAP);
 }
 
 static bool aligned(u64 base, u64 source, unsigned order) { return !((base | source) & ((1ul << order) - 1)); }
@@ -162,7 +150,7 @@ enum abi_status space_mem_create(struct pd *pd, u64 vpn, u64 pfn, unsigned order
                      .order = (u8)order,
                      .perm = (u8)perm,
                      .tables = (u8)tables};
-    return top_create(&n, NOVA_BAD_PAR);
+    return range_create(&n);
 }
 
 enum abi_status space_source_create(struct pd *pd, unsigned type, u64 base, u64 source, unsigned order, unsigned perm) {
@@ -174,7 +162,7 @@ enum abi_status space_source_create(struct pd *pd, unsigned type, u64 base, u64 
                      .type = (u8)type,
                      .order = (u8)order,
                      .perm = (u8)perm};
-    return top_create(&n, NOVA_BAD_PAR);
+    return range_create(&n);
 }
 
 void space_utcb_remove(struct pd *pd, u64 vpn, u64 pfn) {
@@ -224,7 +212,7 @@ u64 space_translate(struct pd *src, struct pd *dst, u64 crd, u64 window) {
     unsigned type = CRD_TYPE(crd);
     if (type == CRD_NULL || type != CRD_TYPE(window))
         return 0;
-    struct sel_range r = sel_range_of(crd);
+    struct sel_range r = sel_range_of(type, crd);
     struct space *s = space_of(src, type);
     spin_lock(&s->lock);
     struct node *n = space_index_from(s, r.base);
@@ -237,7 +225,7 @@ u64 space_translate(struct pd *src, struct pd *dst, u64 crd, u64 window) {
     if ((n->perm & CRD_PERM(crd)) && n->base <= r.base && r.base <= node_last(n) && !(n->tables & NODE_UTCB)) {
         if (n->order < r.order)
             r.order = n->order;
-        found = translate_up(n, dst, r, sel_range_of(window), CRD_PERM(crd));
+        found = translate_up(n, dst, r, sel_range_of(type, window), CRD_PERM(crd));
     }
     space_tree_unlock(tree);
     return found;

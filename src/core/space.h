@@ -8,6 +8,7 @@
  * In one space nodes never overlap. Nodes are freed by RCU, so a pointer found under the space's lock stays valid for
  * the rest of the kernel entry; whether it is still alive is read again under its tree's lock (hashed by node->tree). */
 #pragma once
+#include "arch/assert.h"
 #include "arch/ptab.h"
 #include "arch/spin.h"
 #include "core/kobj.h"
@@ -17,16 +18,16 @@ struct node {
     u64 source; /* first page frame or port; objects: struct kobj pointer */
     struct pd *pd;
     struct node *parent; /* NULL: top of its tree */
-    struct node *child;  /* first of the list linked by next/prev */
-    struct node *next, *prev;
-    struct node *left, *right; /* index of the space (space_index.c) */
-    u32 prio;                  /* of the index */
     u32 tree;
     u8 type; /* CRD_MEM, CRD_PIO, CRD_OBJ */
     u8 order;
-    u8 perm;   /* 0: gone */
-    u8 tables; /* NODE_* */
-    u8 barred; /* permissions that a revoke on its way up is about to remove: not delegated any more */
+    u8 perm;            /* 0: gone */
+    u8 tables;          /* NODE_* */
+    u8 barred;          /* permissions that a revoke on its way up is about to remove: not delegated any more */
+    u32 prio;           /* of the index */
+    struct node *child; /* first of the list linked by next/prev */
+    struct node *next, *prev;
+    struct node *left, *right; /* index of the space (space_index.c) */
     struct rcu_head rcu;
 };
 enum node_tables {
@@ -71,8 +72,18 @@ struct cap {
     unsigned perm;
 };
 struct cap objtab_lookup(const struct objtab *t, u64 sel);
-must_check enum abi_status objtab_reserve(struct objtab *t, u64 sel, struct account *a);
-void objtab_set(struct objtab *t, u64 sel, struct kobj *obj, unsigned perm);
+must_check u64 *objtab_make(struct objtab *t, u64 sel, struct account *a);
+static inline bool objtab_missing(const u64 *entry) { return (u64)entry - (u64)&objtab_empty[0] < PAGE_SIZE; }
+/* The entry, to be set; NULL: no memory for its page. */
+must_check static inline u64 *objtab_reserve(struct objtab *t, u64 sel, struct account *a) {
+    u64 *entry = objtab_entry(t, sel);
+    return likely(!objtab_missing(entry)) ? entry : objtab_make(t, sel, a);
+}
+static inline void objtab_set(u64 *entry, struct kobj *obj, unsigned perm) {
+    u64 cap = obj ? (u64)obj << 16 | CAP_HAS(obj->type, perm) : 0;
+    assert(!objtab_missing(entry) && perm <= 0xff && CAP_OBJECT(cap) == obj);
+    atomic_store_rel(entry, cap);
+}
 void objtab_free(struct objtab *t, struct account *a);
 
 /* A work item that was interrupted at a preemption point and goes on from here. Zero it before the first call. */
@@ -83,7 +94,8 @@ struct space_progress {
 enum space_result {
     SPACE_DONE,
     SPACE_AGAIN /* preempted: call again with the same arguments and progress */,
-    SPACE_NOMEM
+    SPACE_NOMEM,
+    SPACE_RANGE /* of space_delegate_one */
 };
 
 /* New top capability of a fresh object at `sel`: BAD_CAP if occupied, BAD_MEM. Takes over nothing: adds the capability's reference itself. */
@@ -100,8 +112,18 @@ must_check enum abi_status space_source_create(struct pd *pd, unsigned type, u64
 void space_utcb_remove(struct pd *pd, u64 vpn, u64 pfn);
 
 /* One delegate item (section 2): from src's range `crd` at `hotspot` into dst's window. *out: the CRD that the receiver sees. */
-must_check enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd, u64 hotspot_and_flags, u64 window,
-                                            u64 *out, struct space_progress *p);
+must_check enum space_result space_delegate_range(struct pd *src, struct pd *dst, u64 crd, u64 hotspot_and_flags,
+                                                  u64 window, u64 *out, struct space_progress *p);
+/* The same where it is one object or page to a free selector, as most often. SPACE_RANGE: it is not, and nothing is done. */
+must_check enum space_result space_delegate_one(struct pd *src, struct pd *dst, u64 crd, u64 hotspot_and_flags,
+                                                u64 window, u64 *out);
+must_check static inline enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd,
+                                                          u64 hotspot_and_flags, u64 window, u64 *out,
+                                                          struct space_progress *p) {
+    enum space_result result = space_delegate_one(src, dst, crd, hotspot_and_flags, window, out);
+    return likely(result != SPACE_RANGE) ? result
+                                         : space_delegate_range(src, dst, crd, hotspot_and_flags, window, out, p);
+}
 /* One translate item: src's range back to dst's selectors. */
 u64 space_translate(struct pd *src, struct pd *dst, u64 crd, u64 window);
 /* Removes crd's permissions from all descendants of pd's range, with `self` from the range too. */

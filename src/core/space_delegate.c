@@ -24,8 +24,27 @@ static i64 piece_work(unsigned type, unsigned order) {
 }
 
 /* What lies beyond an IOMMU's addresses is for its PD and guests only. */
-static unsigned tables_at(const struct delegation *g, u64 sel) {
-    return sel >> 9 * ptab_dma_levels ? g->tables & ~(unsigned)NODE_DMA : g->tables;
+static unsigned tables_at(unsigned tables, u64 sel) {
+    return tables & NODE_DMA && sel >> 9 * ptab_dma_levels ? tables & ~(unsigned)NODE_DMA : tables;
+}
+
+/* [sel, 2^order) of dst becomes a child of `parent`. Both locks held. BAD_MEM; BAD_CAP if the object is dying. */
+FOR_TYPE enum abi_status piece_install(struct node *parent, unsigned type, u64 source, struct pd *dst, u64 sel,
+                                       unsigned order, unsigned perm, unsigned tables) {
+    assert(type == CRD_OBJ || !(source & ((1ul << order) - 1)));
+    struct node *n = slab_take(&node_cache, &dst->account);
+    if (unlikely(!n))
+        return NOVA_BAD_MEM;
+    space_node_set(n, &(struct node){.base = sel,
+                                     .source = source,
+                                     .pd = dst,
+                                     .parent = parent,
+                                     .tree = parent->tree,
+                                     .type = (u8)type,
+                                     .order = (u8)order,
+                                     .perm = (u8)perm,
+                                     .tables = (u8)tables_at(tables, sel)});
+    return type == CRD_OBJ ? space_object_install(n) : type == CRD_MEM ? space_pages_install(n) : space_node_install(n);
 }
 
 /* Installs the next piece of `parent` at g->pos, or skips what is in the way; not beyond `end`. Both locks held. */
@@ -49,23 +68,9 @@ static enum abi_status piece_delegate(struct delegation *g, struct node *parent,
     if (sel && (unsigned)__builtin_ctzl(sel) < order)
         order = (unsigned)__builtin_ctzl(sel);
     order = order < max ? order : max;
-    u64 source = g->type == CRD_OBJ ? parent->source : parent->source + (g->from.base + g->pos - parent->base);
-    assert(g->type == CRD_OBJ || !(source & ((1ul << order) - 1)));
-    struct node *n = slab_take(&node_cache, &g->dst->account);
-    if (!n)
+    u64 source = parent->source + (g->type == CRD_OBJ ? 0 : g->from.base + g->pos - parent->base);
+    if (piece_install(parent, g->type, source, g->dst, sel, order, perm, g->tables) == NOVA_BAD_MEM)
         return NOVA_BAD_MEM;
-    *n = (struct node){.base = sel,
-                       .source = source,
-                       .pd = g->dst,
-                       .parent = parent,
-                       .tree = parent->tree,
-                       .type = (u8)g->type,
-                       .order = (u8)order,
-                       .perm = (u8)perm,
-                       .tables = (u8)tables_at(g, sel)};
-    enum abi_status status = space_node_install(n);
-    if (status == NOVA_BAD_MEM)
-        return status;
     g->flush |= g->type == CRD_MEM && space_is_flushing(s);
     g->work -= piece_work(g->type, order);
     g->pos += 1ul << order;
@@ -83,7 +88,7 @@ static enum abi_status self_delegate(struct delegation *g, struct node *n, u64 e
             return status;
         }
     }
-    enum abi_status status = space_node_widen(n, tables_at(g, n->base));
+    enum abi_status status = space_node_widen(n, tables_at(g->tables, n->base));
     g->work -= piece_work(g->type, n->order);
     if (status == NOVA_SUCCESS)
         g->pos = end;
@@ -134,43 +139,60 @@ static enum abi_status node_delegate(struct delegation *g) {
 }
 
 /* Source and destination range by intersection and hotspot. False: ports that the window does not allow. */
-static bool ranges_match(struct delegation *g, u64 hotspot) {
-    if (g->type == CRD_PIO) {
-        if (sel_range_has(g->to, g->from))
-            g->to = g->from;
-        else if (sel_range_has(g->from, g->to))
-            g->from = g->to;
+FOR_TYPE bool ranges_match(unsigned type, struct sel_range *from, struct sel_range *to, u64 hotspot) {
+    if (type == CRD_PIO) {
+        if (sel_range_has(*to, *from))
+            *to = *from;
+        else if (sel_range_has(*from, *to))
+            *from = *to;
         else
             return false;
         return true;
     }
-    struct sel_range *large = g->from.order > g->to.order ? &g->from : &g->to;
-    unsigned order = g->from.order > g->to.order ? g->to.order : g->from.order;
-    large->base += hotspot & (sel_range_size(*large) - 1) & ~((1ul << order) - 1);
-    large->order = order;
+    u64 order = min_u64(from->order, to->order);
+    u64 spot = hotspot & ~((1ul << order) - 1);
+    from->base += spot & (sel_range_size(*from) - 1); /* 0 for the smaller one */
+    to->base += spot & (sel_range_size(*to) - 1);
+    from->order = to->order = order;
     return true;
 }
 
-enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd, u64 item, u64 window, u64 *out,
-                                 struct space_progress *p) {
-    struct delegation g = {.src = (item & ITEM_H) && src->is_root ? &kernel_pd : src,
-                           .dst = dst,
-                           .type = CRD_TYPE(crd),
-                           .mask = CRD_PERM(crd) & CRD_PERM(window),
-                           .from = sel_range_of(crd),
-                           .to = sel_range_of(window),
-                           .pos = p->pos,
-                           .work = space_step_work / 2};
-    *out = 0;
-    if (g.type == CRD_NULL || g.type != CRD_TYPE(window) || !g.mask || !ranges_match(&g, item >> 12))
-        return SPACE_DONE;
-    if (g.type != CRD_OBJ)
-        g.tables = NODE_HOST | (item & ITEM_G ? NODE_GUEST : 0);
-    if (g.type == CRD_MEM)
-        g.tables |= (item & ITEM_D ? NODE_DMA : 0) | (item & ITEM_N ? NODE_NX : 0);
-    *out = CRD_MAKE(g.type, g.to.base, g.to.order, g.mask);
+static inline void delegated_flush(const struct delegation *g) {
+    unsigned flush = (g->flush ? NODE_TABLES : 0) | (g->tables & NODE_DMA); /* an IOMMU may cache what is not present */
+    if (unlikely(flush))
+        shoot_down(g->dst, flush);
+}
+
+/* False: nothing is to be delegated. Else *out is what the receiver sees. */
+FOR_TYPE bool delegation_make(struct delegation *g, struct pd *src, struct pd *dst, unsigned type, u64 crd, u64 item,
+                              u64 window, u64 *out) {
+    g->src = unlikely(item & ITEM_H) && src->is_root ? &kernel_pd : src;
+    g->dst = dst;
+    g->type = type;
+    g->mask = CRD_PERM(crd & window);
+    g->tables = type == CRD_OBJ ? 0 : NODE_HOST;
+    g->from = sel_range_of(type, crd);
+    g->to = sel_range_of(type, window);
+    if (type != CRD_TYPE(window) || !g->mask || !ranges_match(type, &g->from, &g->to, item >> 12))
+        return false;
+    if (type != CRD_OBJ && unlikely(item & (ITEM_G | ITEM_D | ITEM_N))) {
+        g->tables |= item & ITEM_G ? NODE_GUEST : 0;
+        if (type == CRD_MEM)
+            g->tables |= (item & ITEM_D ? NODE_DMA : 0) | (item & ITEM_N ? NODE_NX : 0);
+    }
+    *out = CRD_MAKE(type, g->to.base, g->to.order, g->mask);
+    return true;
+}
+
+enum space_result space_delegate_range(struct pd *src, struct pd *dst, u64 crd, u64 item, u64 window, u64 *out,
+                                       struct space_progress *p) {
+    struct delegation g;
+    bool some = delegation_make(&g, src, dst, CRD_TYPE(crd), crd, item, window, out);
     enum space_result result = SPACE_DONE;
-    while (result == SPACE_DONE && g.pos < sel_range_size(g.from)) {
+    g.pos = p->pos;
+    g.work = space_step_work / 2;
+    g.flush = false;
+    while (some && result == SPACE_DONE && g.pos < sel_range_size(g.from)) {
         if (node_delegate(&g) != NOVA_SUCCESS)
             result = SPACE_NOMEM;
         else if (g.work <= 0 && arch_preempt_pending())
@@ -179,8 +201,53 @@ enum space_result space_delegate(struct pd *src, struct pd *dst, u64 crd, u64 it
             g.work = space_step_work / 2;
     }
     p->pos = g.pos;
-    unsigned flush = (g.flush ? NODE_TABLES : 0) | (g.tables & NODE_DMA); /* an IOMMU may cache what is not present */
-    if (flush)
-        shoot_down(dst, flush);
+    delegated_flush(&g);
     return result;
+}
+
+/* One selector of one node to a free one: there is nothing to split, to skip or to put off. */
+FOR_TYPE enum space_result one_delegate(unsigned type, struct pd *src, struct pd *dst, u64 crd, u64 item, u64 window,
+                                        u64 *out) {
+    struct delegation g;
+    if (!delegation_make(&g, src, dst, type, crd, item, window, out))
+        return SPACE_DONE;
+    u64 sel = g.from.base, to = g.to.base;
+    if (g.from.order || to >= space_limit(type) || (g.src == dst && sel == to))
+        return SPACE_RANGE;
+    struct space *s = space_of(g.src, type);
+    spin_lock(&s->lock);
+    struct node *n = space_index_from(s, sel);
+    spin_unlock(&s->lock);
+    if (!n)
+        return SPACE_RANGE;
+    enum abi_status status = NOVA_SUCCESS;
+    u32 tree = n->tree;
+    space_tree_lock(tree); /* n may have gone or been split before this */
+    unsigned perm = n->perm & ~n->barred & g.mask;
+    bool one = perm && !(n->tables & NODE_UTCB) && sel_range_has(node_range(type, n), (struct sel_range){.base = sel});
+    if (likely(one)) {
+        s = space_of(dst, type);
+        spin_lock(&s->lock);
+        one = space_range_free(dst, type, to, to) && !atomic_load_rlx(&dst->obj.dead);
+        if (likely(one)) {
+            u64 source = n->source + (type == CRD_OBJ ? 0 : sel - n->base);
+            status = piece_install(n, type, source, dst, to, 0, perm, g.tables);
+        }
+        g.flush = type == CRD_MEM && space_is_flushing(s);
+        spin_unlock(&s->lock);
+    }
+    space_tree_unlock(tree);
+    if (unlikely(!one))
+        return SPACE_RANGE;
+    delegated_flush(&g);
+    return status == NOVA_BAD_MEM ? SPACE_NOMEM : SPACE_DONE;
+}
+
+enum space_result space_delegate_one(struct pd *src, struct pd *dst, u64 crd, u64 item, u64 window, u64 *out) {
+    *out = 0;
+    if (CRD_TYPE(crd) == CRD_OBJ)
+        return one_delegate(CRD_OBJ, src, dst, crd, item, window, out);
+    if (CRD_TYPE(crd) == CRD_MEM)
+        return one_delegate(CRD_MEM, src, dst, crd, item, window, out);
+    return CRD_TYPE(crd) == CRD_PIO ? SPACE_RANGE : SPACE_DONE;
 }

@@ -9,7 +9,8 @@
 extern struct slab_cache node_cache;
 static inline u64 node_last(const struct node *n) { return n->base + (1ul << n->order) - 1; }
 static inline struct space *space_of(struct pd *pd, unsigned type) {
-    return type == CRD_OBJ ? &pd->caps : type == CRD_MEM ? &pd->mem : &pd->pio;
+    static_assert(CRD_MEM == 1 && CRD_PIO == 2 && CRD_OBJ == 3, "order in struct pd");
+    return &pd->spaces[type - CRD_MEM];
 }
 /* Selectors of a space: nothing is installed at or above. */
 static inline u64 space_limit(unsigned type) {
@@ -21,29 +22,41 @@ static inline struct kobj *node_object(const struct node *n) {
 
 /* The naturally aligned range that a CRD names; object selectors modulo SEL. */
 struct sel_range {
-    u64 base;
-    unsigned order;
+    u64 base, order;
 };
 static inline u64 sel_range_size(struct sel_range r) { return 1ul << r.order; }
-static inline struct sel_range sel_range_of(u64 crd) {
+static inline struct sel_range sel_range_of(unsigned type, u64 crd) {
     struct sel_range r = {.base = CRD_BASE(crd), .order = CRD_ORDER(crd)};
-    if (CRD_TYPE(crd) == CRD_OBJ) {
+    if (type == CRD_OBJ) {
         r.base %= ABI_SEL_COUNT;
         r.order = r.order < 26 ? r.order : 26;
     }
     r.base &= ~(sel_range_size(r) - 1);
     return r;
 }
+static inline struct sel_range node_range(unsigned type, const struct node *n) {
+    return (struct sel_range){.base = n->base, .order = type == CRD_OBJ ? 0 : n->order};
+}
+/* A function for one type, which its callers know: a copy for each. */
+#define FOR_TYPE static inline __attribute__((always_inline))
 /* Both are aligned, so `in` is inside or disjoint if it is the smaller one. */
 static inline bool sel_range_has(struct sel_range r, struct sel_range in) {
-    return in.order <= r.order && in.base >> r.order == r.base >> r.order;
+    return in.order <= r.order && !((in.base ^ r.base) >> r.order);
 }
 
 /* Index of a space (space_index.c), under its lock. */
 struct node *space_index_from(const struct space *s,
                               u64 sel);                   /* the node that covers sel, else the next above, else NULL */
-void space_index_insert(struct space *s, struct node *n); /* n->base and n->prio set; overlaps nothing */
+void space_index_insert(struct space *s, struct node *n); /* n->base set; overlaps nothing */
 void space_index_remove(struct space *s, struct node *n);
+
+/* Nothing in [first, last]: of object selectors just one. */
+FOR_TYPE bool space_range_free(const struct pd *pd, unsigned type, u64 first, u64 last) {
+    if (type == CRD_OBJ) /* every node is in the object table, and nothing else */
+        return !objtab_cap(&pd->objtab, first);
+    const struct node *there = space_index_from(&pd->spaces[type - CRD_MEM], first);
+    return !there || there->base > last;
+}
 
 /* Tree locks: 64 for all trees, taken before any space lock, one at a time. */
 #define SPACE_TREES 64
@@ -55,9 +68,25 @@ static inline void space_tree_lock(u32 tree) { spin_lock(&space_trees[tree % SPA
 static inline void space_tree_unlock(u32 tree) { spin_unlock(&space_trees[tree % SPACE_TREES].lock); }
 static inline u64 *space_tree_splits(u32 tree) { return &space_trees[tree % SPACE_TREES].splits; }
 
-/* Enters a node that says base, source, pd, parent, tree, type, order, perm and tables, all else 0: tables and the object's reference first,
- * then the commit. Tree lock and space lock held. BAD_MEM; BAD_CAP if the object is dying: n is freed. */
+/* A node with base, source, pd, parent, tree, type, order, perm, tables and barred of `like`, to be linked and indexed; into memory of a node. */
+static inline void space_node_set(struct node *n, const struct node *like) {
+    n->base = like->base;
+    n->source = like->source;
+    n->pd = like->pd;
+    n->parent = like->parent;
+    n->tree = like->tree;
+    n->type = like->type;
+    n->order = like->order;
+    n->perm = like->perm;
+    n->tables = like->tables;
+    n->barred = like->barred;
+    n->child = NULL;
+}
+/* Enters it: tables and the object's reference first, then the index and the tree. Tree lock and space lock held. BAD_MEM; BAD_CAP if the
+ * object is dying: n is freed. */
 must_check enum abi_status space_node_install(struct node *n);
+must_check enum abi_status space_object_install(struct node *n); /* the same for CRD_OBJ */
+must_check enum abi_status space_pages_install(struct node *n);  /* for CRD_MEM */
 /* What the host table gives its threads. */
 static inline unsigned space_node_host_perm(const struct node *n) {
     return n->tables & NODE_NX ? n->perm & ~(unsigned)PERM_MEM_X : n->perm;
@@ -66,9 +95,26 @@ static inline unsigned space_node_host_perm(const struct node *n) {
 must_check enum abi_status space_node_widen(struct node *n, unsigned tables);
 /* A node for half of one that is split: charged to its PD even beyond the limit, or the PD could keep others from revoking. */
 must_check struct node *space_node_alloc_forced(struct pd *pd);
-void space_node_link(struct node *n, struct node *parent);
-void space_node_unlink(struct node *n);
-u32 space_index_prio(void);
+static inline void space_node_link(struct node *n, struct node *parent) {
+    n->parent = parent;
+    n->prev = n->next = NULL;
+    if (!parent)
+        return;
+    n->next = parent->child;
+    if (n->next)
+        n->next->prev = n;
+    parent->child = n;
+}
+
+static inline void space_node_unlink(struct node *n) {
+    if (n->next)
+        n->next->prev = n->prev;
+    if (n->prev)
+        n->prev->next = n->next;
+    else if (n->parent)
+        n->parent->child = n->next;
+    n->parent = n->next = n->prev = NULL;
+}
 /* Whoever installed memory over a range whose old translations may not be flushed yet flushes itself (no locks held). */
 static inline bool space_is_flushing(const struct space *s) { return s->flushing != 0; }
 

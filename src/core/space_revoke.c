@@ -17,7 +17,7 @@
 
 struct batch_pd {
     struct pd *pd;
-    u8 tables; /* what to flush: NODE_* */
+    unsigned tables; /* what to flush: NODE_* */
     struct page_list pages;
 };
 struct revoke {
@@ -44,6 +44,10 @@ struct revoke {
 
 /* Odd while the CPU has changed tables and not flushed: a revoke that finds a node already reduced waits for that flush. */
 static struct { u64 seq; /* atomic, written by its CPU */ } __attribute__((aligned(64))) flush_owed[ABI_MAX_CPUS];
+static void flush_owed_step(void) {
+    u64 *seq = &flush_owed[arch_cpu_self()->id].seq;
+    atomic_store_rel(seq, *seq + 1);
+}
 
 static struct batch_pd *batch_find(struct revoke *v, struct pd *pd) {
     for (unsigned i = 0; i < v->batch_count; i++)
@@ -52,40 +56,47 @@ static struct batch_pd *batch_find(struct revoke *v, struct pd *pd) {
     if (v->batch_count == BATCH_PDS)
         return NULL;
     if (!v->batch_count++)
-        atomic_fetch_add(&flush_owed[arch_cpu_self()->id].seq, 1);
+        flush_owed_step();
     v->batch[v->batch_count - 1] = (struct batch_pd){.pd = pd};
     return &v->batch[v->batch_count - 1];
 }
 
 static void node_free(struct rcu_head *h) { slab_free(&node_cache, NULL, container_of(h, struct node, rcu)); }
 
-/* No lock held. */
+/* Both with no lock held. */
+static inline void tables_flush(struct pd *pd, unsigned tables) {
+    if (!tables)
+        return;
+    shoot_down(pd, tables);
+    spin_lock(&pd->mem.lock);
+    pd->mem.flushing--;
+    spin_unlock(&pd->mem.lock);
+}
+FOR_TYPE void node_drop(struct node *n, unsigned type) {
+    struct kobj *obj = (struct kobj *)n->source;
+    rcu_call(&n->rcu, node_free);
+    if (type == CRD_OBJ)
+        kobj_cap_put(obj);
+}
+
 static void batch_finish(struct revoke *v) {
     for (unsigned i = 0; i < v->batch_count; i++) {
         struct batch_pd *b = &v->batch[i];
-        if (b->tables) {
-            shoot_down(b->pd, b->tables);
-            spin_lock(&b->pd->mem.lock);
-            b->pd->mem.flushing--;
-            spin_unlock(&b->pd->mem.lock);
-        }
+        tables_flush(b->pd, b->tables);
         ptab_pages_free(&b->pages, &b->pd->account);
     }
     if (v->batch_count)
-        atomic_fetch_add(&flush_owed[arch_cpu_self()->id].seq, 1);
+        flush_owed_step();
     v->batch_count = 0;
     while (v->dead) {
         struct node *n = v->dead;
-        struct kobj *obj = node_object(n);
         v->dead = n->left;
-        rcu_call(&n->rcu, node_free);
-        if (obj)
-            kobj_cap_put(obj);
+        node_drop(n, n->type);
     }
 }
 
 /* Waits until every flush that other CPUs owed when this was called is done. False: preempted, if it may be. */
-static bool others_flushed(bool may_stop) {
+static no_inline bool others_await(bool may_stop) {
     u64 seen[ABI_MAX_CPUS];
     unsigned self = arch_cpu_self()->id;
     for (unsigned i = 0; i < cpu_count; i++)
@@ -98,22 +109,33 @@ static bool others_flushed(bool may_stop) {
         }
     return true;
 }
+static inline bool others_flushed(bool may_stop) { return cpu_count == 1 || others_await(may_stop); }
 
-static void mem_reduce(struct node *n, struct batch_pd *b) {
+static no_inline unsigned tables_reduce(struct node *n, struct page_list *freed) {
     struct pd *pd = n->pd;
-    u8 changed = 0;
-    if ((n->tables & NODE_HOST) && ptab_unmap(&pd->host, n->base, n->order, space_node_host_perm(n), &b->pages))
+    unsigned changed = 0;
+    if ((n->tables & NODE_HOST) && ptab_unmap(&pd->host, n->base, n->order, space_node_host_perm(n), freed))
         changed |= NODE_HOST;
-    if ((n->tables & NODE_GUEST) && ptab_unmap(&pd->guest, n->base, n->order, n->perm, &b->pages))
+    if ((n->tables & NODE_GUEST) && ptab_unmap(&pd->guest, n->base, n->order, n->perm, freed))
         changed |= NODE_GUEST;
-    if ((n->tables & NODE_DMA) && ptab_unmap(&pd->dma, n->base, n->order, n->perm, &b->pages))
+    if ((n->tables & NODE_DMA) && ptab_unmap(&pd->dma, n->base, n->order, n->perm, freed))
         changed |= NODE_DMA;
-    if (changed && !b->tables)
-        pd->mem.flushing++;
-    b->tables |= changed;
+    return changed;
 }
 
-static void pio_reduce(struct node *n) {
+/* `tables`: what is to be flushed of its space already. */
+static inline unsigned mem_reduce(struct node *n, unsigned tables, struct page_list *freed) {
+    unsigned changed;
+    if (likely((n->tables & NODE_TABLES) == NODE_HOST))
+        changed = ptab_unmap(&n->pd->host, n->base, n->order, space_node_host_perm(n), freed) ? NODE_HOST : 0;
+    else
+        changed = tables_reduce(n, freed);
+    if (changed && !tables)
+        n->pd->mem.flushing++;
+    return tables | changed;
+}
+
+static no_inline void pio_reduce(struct node *n) {
     enum abi_status status = NOVA_SUCCESS;
     if (n->tables & NODE_HOST)
         status = arch_space_ports(n->pd, (unsigned)n->base, 1u << n->order, false);
@@ -123,34 +145,43 @@ static void pio_reduce(struct node *n) {
     assert(status == NOVA_SUCCESS);
 }
 
-/* Removes the mask from one node; without any permission left it is gone. Tree lock held. False: the batch is full. */
-static bool node_reduce(struct revoke *v, struct node *n) {
+/* Removes the mask from one node. True: that was its last permission, and it is gone. Tree lock held. For memory, what is to be flushed in
+ * its space and freed then. */
+FOR_TYPE bool node_reduce(struct node *n, unsigned type, unsigned mask, unsigned *tables, struct page_list *freed) {
+    struct space *s = space_of(n->pd, type);
+    spin_lock(&s->lock);
+    unsigned perm = n->perm & ~mask;
+    n->perm = (u8)perm;
+    n->barred &= (u8)perm;
+    if (type == CRD_MEM)
+        *tables = mem_reduce(n, *tables, freed);
+    else if (type == CRD_OBJ)
+        objtab_set(objtab_entry(&n->pd->objtab, n->base), perm ? (struct kobj *)n->source : NULL, perm);
+    else if (!perm)
+        pio_reduce(n);
+    if (!perm)
+        space_index_remove(s, n);
+    spin_unlock(&s->lock);
+    if (perm)
+        return false;
+    assert(!n->child);
+    space_node_unlink(n);
+    account_refund(&n->pd->account, node_cache.size);
+    return true;
+}
+
+/* False: the batch is full. */
+static bool step_reduce(struct revoke *v, struct node *n) {
     struct batch_pd *b = NULL;
     if (n->type == CRD_MEM && !(b = batch_find(v, n->pd)))
         return false;
-    struct space *s = space_of(n->pd, n->type);
-    spin_lock(&s->lock);
-    n->perm &= (u8)~v->mask;
-    n->barred &= n->perm;
-    if (n->type == CRD_MEM)
-        mem_reduce(n, b);
-    else if (n->type == CRD_OBJ)
-        objtab_set(&n->pd->objtab, n->base, n->perm ? node_object(n) : NULL, n->perm);
-    else if (!n->perm)
-        pio_reduce(n);
-    if (!n->perm)
-        space_index_remove(s, n);
-    spin_unlock(&s->lock);
-    v->work -=
-        REDUCE_WORK + (n->type == CRD_MEM ? 3l << (n->order < 9 ? n->order : 9) : 0); /* leaves in three tables */
-    v->moved = true;
-    if (!n->perm) {
-        assert(!n->child);
-        space_node_unlink(n);
-        account_refund(&n->pd->account, node_cache.size);
+    if (node_reduce(n, v->type, v->mask, b ? &b->tables : NULL, b ? &b->pages : NULL)) {
         n->left = v->dead;
         v->dead = n;
     }
+    v->work -=
+        REDUCE_WORK + (n->type == CRD_MEM ? 3l << (n->order < 9 ? n->order : 9) : 0); /* leaves in three tables */
+    v->moved = true;
     return true;
 }
 
@@ -160,6 +191,10 @@ static bool in_part(const struct revoke *v, const struct node *n) {
 
 static bool straddles(const struct revoke *v, const struct node *n) {
     return v->type != CRD_OBJ && n->order > v->order && n->source >> n->order == v->source >> n->order;
+}
+
+static bool overlaps(const struct revoke *v, const struct node *n) {
+    return v->type == CRD_OBJ || !((n->source ^ v->source) >> (n->order > v->order ? n->order : v->order));
 }
 
 /* Splits every descendant of top that holds the part and more, deepest first, then (self) top. Tree lock held; BAD_MEM.
@@ -222,7 +257,7 @@ static bool part_walk(struct revoke *v) {
             struct node *n = v->at, *up = n->parent, *next = n->next;
             if (n == v->top && !v->self)
                 return true;
-            if (!node_reduce(v, n))
+            if (!step_reduce(v, n))
                 return false;
             if (n == v->top)
                 return true;
@@ -354,11 +389,64 @@ enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 h
     return result;
 }
 
+/* The only node that changes: top without children, or its only child that has anything to lose, without children; one object or page. False:
+ * there are more. */
+FOR_TYPE bool leaf_find(const struct revoke *v, struct node **out) {
+    struct node *top = v->top, *n = v->self ? top : NULL;
+    if (v->self && (top->child || (v->type != CRD_OBJ && top->order)))
+        return false;
+    for (struct node *c = top->child; c; c = c->next)
+        if (c->perm & v->mask && overlaps(v, c)) {
+            if (n || c->child || (v->type != CRD_OBJ && c->order))
+                return false;
+            n = c;
+        }
+    *out = n;
+    return true;
+}
+
+/* What most revokes are: within one node, and one node changes. A walk with one step, which cannot fail and frees no tables. False: it is not so,
+ * and nothing is done. */
+FOR_TYPE bool leaf_revoke(struct pd *pd, unsigned type, u64 crd, bool self) {
+    struct revoke v;
+    struct sel_range r = sel_range_of(type, crd);
+    struct space *s = space_of(pd, type);
+    spin_lock(&s->lock);
+    struct node *top = space_index_from(s, r.base), *n = NULL;
+    spin_unlock(&s->lock);
+    if (!top)
+        return false;
+    u32 tree = top->tree; /* never changes, and the node is not freed before we leave the kernel */
+    bool gone = false;
+    unsigned tables = 0;
+    space_tree_lock(tree);
+    v.top = top, v.type = type, v.mask = CRD_PERM(crd), v.self = self, v.order = r.order;
+    v.source = type == CRD_OBJ ? 0 : top->source + (r.base - top->base);
+    bool leaf = top->perm && sel_range_has(node_range(type, top), r) && leaf_find(&v, &n);
+    if (leaf && n) {
+        if (type == CRD_MEM)
+            flush_owed_step();
+        gone = node_reduce(n, type, v.mask, &tables, NULL);
+    }
+    space_tree_unlock(tree);
+    if (type == CRD_MEM && n) {
+        tables_flush(n->pd, tables);
+        flush_owed_step();
+    }
+    if (gone)
+        node_drop(n, type);
+    return leaf;
+}
 enum space_result space_revoke(struct pd *pd, u64 crd, bool self, struct space_progress *p) {
-    if (CRD_TYPE(crd) == CRD_NULL || !CRD_PERM(crd))
+    unsigned type = CRD_TYPE(crd);
+    if (type == CRD_NULL || !CRD_PERM(crd))
         return SPACE_DONE;
-    struct sel_range r = sel_range_of(crd);
-    return space_revoke_range(pd, CRD_TYPE(crd), r.base, r.base + sel_range_size(r), CRD_PERM(crd), self, NULL, p);
+    if (type == CRD_OBJ && leaf_revoke(pd, CRD_OBJ, crd, self))
+        return SPACE_DONE;
+    if (type == CRD_MEM && leaf_revoke(pd, CRD_MEM, crd, self))
+        return others_flushed(true) ? SPACE_DONE : SPACE_AGAIN;
+    struct sel_range r = sel_range_of(type, crd);
+    return space_revoke_range(pd, type, r.base, r.base + sel_range_size(r), CRD_PERM(crd), self, NULL, p);
 }
 
 enum space_result space_clear(struct pd *pd, struct space_progress *p) {

@@ -66,16 +66,10 @@ enum abi_status space_node_split(struct node *n, u64 source, unsigned order) {
         for (unsigned i = 0; i < count; i++) {
             u64 at = ((part >> (order + i)) ^ 1) << (order + i);
             struct node *b = buddy[i];
-            *b = (struct node){.base = old_base + at,
-                               .source = old_source + at,
-                               .pd = n->pd,
-                               .tree = n->tree,
-                               .prio = space_index_prio(),
-                               .type = n->type,
-                               .order = (u8)(order + i),
-                               .perm = n->perm,
-                               .tables = n->tables,
-                               .barred = n->barred};
+            space_node_set(b, n);
+            b->base = old_base + at;
+            b->source = old_source + at;
+            b->order = (u8)(order + i);
             space_index_insert(s, b);
         }
         n->base = old_base + part;

@@ -8,8 +8,11 @@ struct spinlock {
 };
 static inline void spin_lock(struct spinlock *l) {
     u32 ticket = atomic_fetch_add(&l->next, 1);
-    while (unlikely(atomic_load_acq(&l->serving) != ticket))
-        arch_cpu_relax();
+    if (unlikely(l->serving !=
+                 ticket)) /* a plain load, which can be the comparison's operand: the processor has no earlier one */
+        while (atomic_load_acq(&l->serving) != ticket)
+            arch_cpu_relax();
+    __asm__ volatile("" ::: "memory");
 }
 static inline bool spin_trylock(struct spinlock *l) {
     u32 serving = atomic_load_acq(&l->serving);
