@@ -129,6 +129,7 @@ static bool code_fetch(struct emu *e) {
 static bool decode(struct emu *e, struct emu_insn *in) {
     ZydisMachineMode mode = ZYDIS_MACHINE_MODE_LONG_64;
     ZydisStackWidth stack = ZYDIS_STACK_WIDTH_64;
+    ZydisDecoderContext context;
     ZydisDecoder d;
 
     if (!emu_is_long(e)) {
@@ -138,8 +139,11 @@ static bool decode(struct emu *e, struct emu_insn *in) {
                                      : ZYDIS_MACHINE_MODE_LEGACY_16;
         stack = e->s->ss.ar & AR_DB ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16;
     }
+    /* ZydisDecoderDecodeFull, but for its way to clear what is left: a byte at a time, which takes as long as all the rest */
+    memset(in->op, 0, sizeof(in->op));
     return ZYAN_SUCCESS(ZydisDecoderInit(&d, mode, stack)) &&
-           ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, e->code, e->code_len, &in->i, in->op));
+           ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&d, &context, e->code, e->code_len, &in->i)) &&
+           ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&d, &context, &in->i, in->op, in->i.operand_count));
 }
 
 unsigned emu_length(struct emu *e) {

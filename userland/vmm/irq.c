@@ -159,15 +159,13 @@ bool irq_pv_eoi_write(struct vcpu *v, uint64_t val) {
 void irq_pv_eoi_settle(struct vcpu *v) {
     bool ok;
 
-    if (!v->pv_eoi_marked || mem_read32(gmem_ptr(&v->vm->mem, v->pv_eoi & ~3ull, 4)) & 1)
+    if (mem_read32(gmem_ptr(&v->vm->mem, v->pv_eoi & ~3ull, 4)) & 1)
         return;
     v->pv_eoi_marked = false;
     irq_lapic_write(v, LAPIC_EOI, 0, &ok);
 }
 
 void irq_pv_eoi_withdraw(struct vcpu *v) {
-    if (!v->pv_eoi_marked)
-        return;
     mutex_lock(&v->lapic_lock);
     bool others = lapic_requested(&v->lapic);
     mutex_unlock(&v->lapic_lock);

@@ -21,7 +21,8 @@ static struct load_result vcpu_boot; /* state of the boot CPU at STARTUP */
 static void enter(struct vcpu *v, enum exit_reason r) {
     v->exits[r]++;
     __atomic_store_n(&v->in_handler, 1, __ATOMIC_SEQ_CST);
-    irq_pv_eoi_settle(v);
+    if (v->pv_eoi_marked)
+        irq_pv_eoi_settle(v);
 }
 
 /* From here on other threads recall the vCPU. An INIT that came before has recalled nobody. */
@@ -30,7 +31,8 @@ static void handler_ends(struct vcpu *v) {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (__atomic_load_n(&v->init_pending, __ATOMIC_SEQ_CST))
         (void)nova_recall(v->ec);
-    irq_pv_eoi_withdraw(v);
+    if (v->pv_eoi_marked)
+        irq_pv_eoi_withdraw(v);
 }
 
 /* Reply with injection. */

@@ -140,8 +140,8 @@ bool irq_pending(struct vcpu *v);
 bool irq_pending_unmaskable(const struct vcpu *v);
 /* Injection flags for the windows in which what is pending can be taken. */
 uint32_t irq_windows(struct vcpu *v);
-/* Handler thread: the MSR (false: #GP); at the begin of an exit, an end of interrupt that came without one; at its end, before the injection:
- * not without one any more if another vector waits. */
+/* Handler thread: the MSR (false: #GP). While pv_eoi_marked: at the begin of an exit, an end of interrupt that came without one; at its end,
+ * before the injection: not without one any more if another vector waits. */
 bool irq_pv_eoi_write(struct vcpu *v, uint64_t val);
 void irq_pv_eoi_settle(struct vcpu *v);
 void irq_pv_eoi_withdraw(struct vcpu *v);
