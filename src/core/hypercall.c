@@ -320,33 +320,29 @@ static inline enum abi_status sys_pt_ctrl(struct ec *ec, u64 rdi) {
     return NOVA_SUCCESS;
 }
 
-/* What is not done all the time. */
-static __attribute__((noinline)) struct ec *sys_other(struct cpu *c, struct ec *ec, unsigned number) {
-    enum abi_status status = NOVA_SUCCESS;
+static enum abi_status other(struct ec *ec, unsigned number) {
     switch (number) {
     case HC_LOOKUP:
         ec->regs.rsi = space_lookup(ec->pd, ec->regs.rsi);
-        break;
+        return NOVA_SUCCESS;
     case HC_EC_CTRL:
-        status = sys_ec_ctrl(ec);
-        break;
+        return sys_ec_ctrl(ec);
     case HC_SC_CTRL:
-        status = sys_sc_ctrl(ec);
-        break;
+        return sys_sc_ctrl(ec);
     case HC_ASSIGN_PCI:
-        status = sys_assign_pci(ec);
-        break;
+        return sys_assign_pci(ec);
     case HC_ASSIGN_GSI:
-        status = sys_assign_gsi(ec);
-        break;
+        return sys_assign_gsi(ec);
     default:
-        status = extension_run(ec);
+        return extension_run(ec);
     }
-    return finish_or_wait(c, ec, status);
 }
 
-static __attribute__((noinline)) struct ec *sys_create(struct cpu *c, struct ec *ec, unsigned number) {
-    return finish_or_wait(c, ec, memory_awaited(c, ec, create(ec, number)));
+/* What is not done all the time. */
+static __attribute__((noinline)) struct ec *sys_other(struct cpu *c, struct ec *ec, unsigned number) {
+    if (number >= HC_CREATE_PD && number <= HC_CREATE_SM)
+        return finish_or_wait(c, ec, memory_awaited(c, ec, create(ec, number)));
+    return finish_or_wait(c, ec, other(ec, number));
 }
 
 static __attribute__((noinline)) struct ec *sys_revoke(struct cpu *c, struct ec *ec) {
@@ -367,8 +363,6 @@ static inline __attribute__((always_inline)) struct ec *run(struct cpu *c, struc
         return rdi >> 4 & HF_SM_DOWN ? sys_sm_down(c, ec, rdi) : sys_sm_up(c, ec, rdi);
     if (number == HC_REVOKE)
         return sys_revoke(c, ec);
-    if (number >= HC_CREATE_PD && number <= HC_CREATE_SM)
-        return sys_create(c, ec, number);
     return sys_other(c, ec, number);
 }
 
