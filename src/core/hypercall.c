@@ -346,7 +346,13 @@ static __attribute__((noinline)) struct ec *sys_other(struct cpu *c, struct ec *
 }
 
 static __attribute__((noinline)) struct ec *sys_revoke(struct cpu *c, struct ec *ec) {
-    return finish_or_wait(c, ec, memory_awaited(c, ec, revoke(ec)));
+    enum abi_status status = memory_awaited(c, ec, revoke(ec));
+    if (unlikely(atomic_load_acq(&c->hazard) == HZ_RCU) && ec->cont == CONT_USER) {
+        atomic_fetch_and(&c->hazard, ~(u32)HZ_RCU); /* as core_resume would do, but nobody else runs next */
+        assert(c->space == ec->pd && c->trained_by == ec->pd);
+        rcu_quiescent(c);
+    }
+    return finish_or_wait(c, ec, status);
 }
 
 /* Each a function of its own, so that none saves registers for another; compared, not looked up: an indirect branch costs more with retpolines. */

@@ -14,7 +14,7 @@ static_assert(ABI_MAX_CPUS <= 64, "one word of CPU bits");
 
 #define RCU_BATCH 64 /* callbacks that are worth an epoch of their own while the CPU is busy */
 
-void rcu_call(struct rcu_head *h, void (*func)(struct rcu_head *)) {
+void rcu_call_later(struct rcu_head *h, void (*func)(struct rcu_head *)) {
     struct cpu *c = arch_cpu_self();
     h->next = NULL;
     h->func = func;
@@ -25,6 +25,12 @@ void rcu_call(struct rcu_head *h, void (*func)(struct rcu_head *)) {
     atomic_store_rlx(&c->rcu.count, c->rcu.count + 1);
     if (c->rcu.count % RCU_BATCH == 0)
         cpu_hazard_set(c, HZ_RCU);
+}
+
+void rcu_call(struct rcu_head *h, void (*func)(struct rcu_head *)) {
+    rcu_call_later(h, func);
+    if (cpu_count == 1)
+        cpu_hazard_set(arch_cpu_self(), HZ_RCU);
 }
 
 bool rcu_pending(const struct cpu *c) { return c->rcu.next || c->rcu.wait; }

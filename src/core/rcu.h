@@ -9,6 +9,8 @@ struct rcu_head {
     void (*func)(struct rcu_head *);
 };
 void rcu_call(struct rcu_head *h, void (*func)(struct rcu_head *));
+/* The same where nothing waits for the memory: its account is refunded, and no object is kept. A number of them is worth a pass. */
+void rcu_call_later(struct rcu_head *h, void (*func)(struct rcu_head *));
 /* This CPU holds no reference from before: called by core_resume. Advances the epoch and runs ripe callbacks. */
 void rcu_quiescent(struct cpu *c);
 /* Idle CPUs count as quiescent. Leaving (a no-op for a CPU that is not idle) precedes everything else a woken CPU does. */

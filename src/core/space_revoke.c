@@ -74,7 +74,7 @@ static inline void tables_flush(struct pd *pd, unsigned tables) {
 }
 FOR_TYPE void node_drop(struct node *n, unsigned type) {
     struct kobj *obj = (struct kobj *)n->source;
-    rcu_call(&n->rcu, node_free);
+    rcu_call_later(&n->rcu, node_free);
     if (type == CRD_OBJ)
         kobj_cap_put(obj);
 }

@@ -123,7 +123,7 @@ static void all(enum act what, bool of_objects, bool with_self, int preemptions)
 static void revoked_by_two(void **s) {
     (void)s;
     for (unsigned n = 0; n < 4; n++)
-        all(REVOKE, n & 1, n & 2, 2);
+        all(REVOKE, n & 1, n & 2, 1);
 }
 static void delegated_meanwhile(void **s) {
     (void)s;
@@ -137,7 +137,7 @@ static void translated_meanwhile(void **s) {
 }
 static void used_meanwhile(void **s) {
     (void)s;
-    all(USE, true, false, 2);
+    all(USE, true, false, 1);
     all(USE, true, true, 2);
 }
 static void refilled_meanwhile(void **s) {
