@@ -6,7 +6,7 @@
 #include "core/ec.h"
 #include "simtest.h"
 
-#define MARK    0x5ec7e7ul
+#define MARK    0xffffe7ul /* canonical above 40 bits, as a base must be */
 #define NEVER   0x50ul
 #define OWN(n)  (MARK << 40 | (u64)(n) << 16)
 #define THREADS 4u
