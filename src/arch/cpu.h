@@ -14,6 +14,7 @@ struct cpu;
  *   void arch_cpu_relax(void);                  in every wait loop
  *   bool arch_preempt_pending(void);            preemption point: lets pending interrupts in for a moment (they only do core_interrupt,
  *                                               core_ipi, core_timer: mark, never switch), then says whether this CPU has a hazard set
+ *   struct arch_bases arch_bases_read(void);                                        the CPU's
  *   void arch_bases_switch(struct arch_bases *from, const struct arch_bases *to);   the CPU's to `from`, then to's into the CPU
  * The caller of arch_preempt_pending holds no lock. */
 /* Waits for the next interrupt, with interrupts let in (their core_* work is done on return). Returns at once if a hazard is set. */

@@ -1,6 +1,7 @@
 /* Register state of an execution context as the entry code saves it. Layout known to src/hw assembly. */
 #pragma once
 #include "arch/types.h"
+#include "core/abi.h"
 
 /* Pushed by the hardware downward from rsp/ss, then by the entry stub. For vCPUs it holds the guest's general registers
  * (rax, rsp, rip and rflags live in the VMCB or VMCS). */
@@ -26,8 +27,26 @@ static_assert(sizeof(struct uregs) == 22 * 8, "entry assembly");
     0x2bul /* GDT: 0 null, 8 kcode, 10 kdata, 18 user code32, 20 user data, 28 user code64, 30 TSS (sysret wants this order) */
 #define USER_SS 0x23ul
 /* MTD bits 0, 1 and 22: general registers but RSP between a message and an EC. */
-struct abi_state;
-void uregs_get(const struct uregs *r, struct abi_state *s, u32 mtd);
-void uregs_set(struct uregs *r, const struct abi_state *s, u32 mtd);
+static inline __attribute__((always_inline)) void uregs_get(const struct uregs *r, struct abi_state *s, u32 mtd) {
+    if (mtd & MTD_ACDB)
+        s->rax = r->rax, s->rcx = r->rcx, s->rdx = r->rdx, s->rbx = r->rbx;
+    if (mtd & MTD_BSD)
+        s->rbp = r->rbp, s->rsi = r->rsi, s->rdi = r->rdi;
+    if (mtd & MTD_R8_R15) {
+        s->r8 = r->r8, s->r9 = r->r9, s->r10 = r->r10, s->r11 = r->r11;
+        s->r12 = r->r12, s->r13 = r->r13, s->r14 = r->r14, s->r15 = r->r15;
+    }
+}
+
+static inline __attribute__((always_inline)) void uregs_set(struct uregs *r, const struct abi_state *s, u32 mtd) {
+    if (mtd & MTD_ACDB)
+        r->rax = s->rax, r->rcx = s->rcx, r->rdx = s->rdx, r->rbx = s->rbx;
+    if (mtd & MTD_BSD)
+        r->rbp = s->rbp, r->rsi = s->rsi, r->rdi = s->rdi;
+    if (mtd & MTD_R8_R15) {
+        r->r8 = s->r8, r->r9 = s->r9, r->r10 = s->r10, r->r11 = s->r11;
+        r->r12 = s->r12, r->r13 = s->r13, r->r14 = s->r14, r->r15 = s->r15;
+    }
+}
 /* Highest RIP that may be resumed: non-canonical or kernel addresses raise #GP in the thread instead (section 4). */
 static inline bool user_ip_ok(u64 ip) { return ip < 0x7ffffffff000ul; }

@@ -13,7 +13,7 @@
 #define MSR_VM_HSAVE 0xc0010117
 
 struct svm_cpu {
-    paddr_t host_vmcb; /* the VMLOAD part of the host's state */
+    struct vmcb *host; /* the VMLOAD part of the host's state */
     u64 tsc_aux;
     struct vcpu_lazy *owner;
     bool ready;
@@ -106,8 +106,8 @@ static bool svm_cpu_init(struct cpu *c) {
     }
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
     wrmsr(MSR_VM_HSAVE, arch_ptr_phys(hsave).v);
-    s->host_vmcb = arch_ptr_phys(host);
-    svm_host_save(s->host_vmcb.v);
+    s->host = host;
+    svm_host_save(arch_ptr_phys(host).v);
     s->tsc_aux = svm.tsc_aux ? rdmsr(MSR_TSC_AUX) : 0;
     c->guest_flush_gen = 1; /* a new vCPU has 0: no ASID yet */
     c->next_asid = 0;       /* the first guest begins generation 2 with a flush of whatever was here before us */
@@ -129,6 +129,7 @@ static enum abi_status svm_init(struct ec *ec) {
         slab_free(&vcpu_cache, &ec->pd->account, v);
         return NOVA_BAD_MEM;
     }
+    v->home = &svm_cpus[ec->cpu];
     v->vmcb->msrpm = arch_ptr_phys(msrpm).v;
     svm_state_init(v);
     ec->vcpu = v;
@@ -137,8 +138,8 @@ static enum abi_status svm_init(struct ec *ec) {
 
 static void svm_fini(struct ec *ec) {
     struct vcpu *v = ec->vcpu;
-    if (svm_cpus[ec->cpu].owner == &v->lazy)
-        svm_cpus[ec->cpu].owner = NULL;
+    if (v->home->owner == &v->lazy)
+        v->home->owner = NULL;
     ec->vcpu = NULL;
     kmem_pages_free(&ec->pd->account, v->vmcb, 0);
     slab_free(&vcpu_cache, &ec->pd->account, v);
@@ -161,7 +162,19 @@ static void asid_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, u64 g
         }
         v->tlb_gen = gen;
     }
-    v->vmcb->tlb_control = s->flush_all ? SVM_TLB_FLUSH_ALL : v->flush ? SVM_TLB_FLUSH_ASID : 0;
+    if (unlikely(s->flush_all || v->flush))
+        v->vmcb->tlb_control = s->flush_all ? SVM_TLB_FLUSH_ALL : SVM_TLB_FLUSH_ASID;
+}
+
+/* What the VMM chooses. An open window is written at each entry: V_IRQ is the hardware's, too. */
+static void controls_write(struct vcpu *v) {
+    struct vmcb *b = v->vmcb;
+    b->exc = v->exc | 1u << VEC_AC | 1u << VEC_DB | 1u << VEC_MC;
+    b->misc1 = v->ctrl[0] | (u32)SVM_MISC1_FORCED | (v->irq_window ? SVM_MISC1_VINTR : 0u) |
+               (v->nmi_window ? SVM_MISC1_IRET : 0u);
+    b->misc2 = v->ctrl[1] | SVM_MISC2_FORCED;
+    b->int_ctl = (b->int_ctl & (SVM_INT_TPR | SVM_INT_V_MASKING)) | (v->irq_window ? SVM_INT_WINDOW : 0);
+    v->controls = v->irq_window;
 }
 
 static void entry_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, struct pd *pd) {
@@ -171,33 +184,28 @@ static void entry_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, stru
     u64 root = atomic_load_acq(&pd->guest.root.v);
     b->n_cr3 = root ? root : arch_ptr_phys(npt_empty).v;
     asid_prepare(c, s, v, atomic_load_acq(&pd->guest_gen));
-    b->exc = v->exc | 1u << VEC_AC | 1u << VEC_DB | 1u << VEC_MC;
-    b->misc1 = v->ctrl[0] | (u32)SVM_MISC1_FORCED;
-    b->misc2 = v->ctrl[1] | SVM_MISC2_FORCED;
-    b->int_ctl &= SVM_INT_TPR | SVM_INT_V_MASKING;
-    if (v->irq_window) {
-        b->misc1 |= SVM_MISC1_VINTR;
-        b->int_ctl |= SVM_INT_WINDOW;
-    }
-    if (v->nmi_window)
-        b->misc1 |= SVM_MISC1_IRET;
+    if (unlikely(v->controls))
+        controls_write(v);
     b->eventinj = v->inj;
-    if (SVM_EVENT_TYPE(v->inj) == SVM_EVENT_SOFT)
+    if (unlikely(v->inj) && SVM_EVENT_TYPE(v->inj) == SVM_EVENT_SOFT)
         b->nrip = b->rip; /* where INT returns to: with next-RIP save VMRUN takes it from here, without from RIP */
     if (unlikely(s->owner != &v->lazy))
         vcpu_lazy_load(&s->owner, &v->lazy, svm.pku);
 }
 
-/* GIF 0: registers that host code sees, too, are the guest's from here to the exit. */
+/* GIF 0: registers that host code sees, too, are the guest's from here to the exit. What the CPU has not, the vCPU has as the host. */
 static void world_switch(struct svm_cpu *s, struct vcpu *v, struct uregs *regs) {
-    bool aux = svm.tsc_aux && v->tsc_aux != s->tsc_aux;
-    if (svm.xsave && v->xcr0 != svm.xcr0)
+    const struct arch_bases bases = arch_bases_read();
+    struct vmcb *host = s->host;
+    host->fs.base = bases.fs;
+    host->kernel_gs_base = bases.gs;
+    if (v->xcr0 != svm.xcr0)
         xsetbv(0, v->xcr0);
-    if (aux)
+    if (unlikely(v->tsc_aux != s->tsc_aux))
         wrmsr(MSR_TSC_AUX, v->tsc_aux);
     mitigate_guest_entry();
-    svm_world_switch(arch_ptr_phys(v->vmcb).v, s->host_vmcb.v, regs);
-    if (aux)
+    svm_world_switch(arch_ptr_phys(v->vmcb).v, arch_ptr_phys(host).v, regs);
+    if (unlikely(v->tsc_aux != s->tsc_aux))
         wrmsr(MSR_TSC_AUX, s->tsc_aux);
     if (svm.xsave) { /* one emulator (QEMU 7.2) executes XSETBV although its intercept is set */
         v->xcr0 = xgetbv(0);
@@ -211,7 +219,7 @@ static void world_switch(struct svm_cpu *s, struct vcpu *v, struct uregs *regs) 
 static void injection_settle(struct vcpu *v) {
     u64 ev = v->vmcb->exitintinfo & (0xfffffffful << 32 | 0x80000fff), mine = v->inj;
     v->inj = v->interrupted = 0;
-    if (!(ev & SVM_EVENT_VALID)) {
+    if (likely(!(ev & SVM_EVENT_VALID))) {
         if ((mine & SVM_EVENT_VALID) && SVM_EVENT_TYPE(mine) == SVM_EVENT_NMI)
             v->nmi_masked = true;
         return;
@@ -275,6 +283,9 @@ static bool exit_resolve(struct vcpu *v, const struct uregs *r) {
         if (v->ctrl[0] & SVM_MISC1_INVLPGA)
             return false;
         break;
+    case SVM_EXIT_IRET:
+        v->nmi_masked = false; /* one instruction early: IRET itself has not run */
+        return false;
     default:
         return false;
     }
@@ -282,8 +293,16 @@ static bool exit_resolve(struct vcpu *v, const struct uregs *r) {
     return true;
 }
 
+/* Those below 0x80 that exit_resolve has something to do for. */
+#define EXIT_BIT(code) (1ul << ((code)-0x40))
+#define EXITS_RESOLVED                                                                                                 \
+    (EXIT_BIT(SVM_EXIT_EXC + VEC_DB) | EXIT_BIT(SVM_EXIT_EXC + VEC_AC) | EXIT_BIT(SVM_EXIT_EXC + VEC_MC) |             \
+     EXIT_BIT(SVM_EXIT_INTR) | EXIT_BIT(SVM_EXIT_NMI) | EXIT_BIT(SVM_EXIT_IRET) | EXIT_BIT(SVM_EXIT_INVLPGA))
+
 static struct ec *exit_dispatch(struct cpu *c, struct ec *ec, struct vcpu *v) {
     u64 code = v->vmcb->exitcode;
+    if (likely(code < 0x80 && !(code >= 0x40 && EXITS_RESOLVED >> (code - 0x40) & 1)))
+        return core_vmexit(c, (unsigned)code);
     if (exit_resolve(v, &ec->regs)) {
         /* Also ends a guest whose exception delivery never does: no INTR exit comes in between. */
         (void)arch_preempt_pending();
@@ -298,15 +317,13 @@ static struct ec *exit_dispatch(struct cpu *c, struct ec *ec, struct vcpu *v) {
         ec_kill(c, ec, "exit code outside the table");
         return core_resume(c);
     }
-    if (code == SVM_EXIT_IRET)
-        v->nmi_masked = false; /* one instruction early: IRET itself has not run */
     return core_vmexit(c, (unsigned)code);
 }
 
-static struct ec *svm_run(struct cpu *c) {
+struct ec *svm_run(struct cpu *c) {
     struct ec *ec = c->ec;
     struct vcpu *v = ec->vcpu;
-    struct svm_cpu *s = &svm_cpus[c->id];
+    struct svm_cpu *s = v->home;
     if (unlikely(v->check)) {
         if (!svm_state_valid(v))
             return core_vmexit(c, EVT_SVM_INVALID);
@@ -328,13 +345,16 @@ static struct ec *svm_run(struct cpu *c) {
         return core_resume(c);
     }
     world_switch(s, v, &ec->regs);
+    /* Looked up again, as nothing in registers outlives the switch. */
+    c = arch_cpu_self(), ec = c->ec, v = ec->vcpu, s = v->home;
     stgi();
     atomic_store_rel(&c->guest_space, NULL);
     if (unlikely((u32)v->vmcb->exitcode == ~0u)) { /* 64-bit -1; one emulator writes 32 bits only */
         v->check = true;
         return core_vmexit(c, EVT_SVM_INVALID);
     }
-    s->flush_all = v->flush = false;
+    if (unlikely(v->vmcb->tlb_control))
+        v->vmcb->tlb_control = s->flush_all = v->flush = 0;
     injection_settle(v);
     return exit_dispatch(c, ec, v);
 }
@@ -348,7 +368,4 @@ const struct vcpu_vendor svm_vendor = {
     .cpu_init = svm_cpu_init,
     .init = svm_init,
     .fini = svm_fini,
-    .get = svm_get,
-    .set = svm_set,
-    .run = svm_run,
 };

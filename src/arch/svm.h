@@ -7,6 +7,7 @@ struct ec;
 struct abi_utcb;
 struct vcpu { /* each vendor's own; core knows it by name only */
     struct vmcb *vmcb;
+    struct svm_cpu *home;
     u32 ctrl[2], exc; /* intercepts that the VMM asked for */
     u32 refused; /* MTD bits of written state that never gets as far as the VMCB because the kernel itself would fault on it */
     u64 inj;         /* event to be injected at the next entry: EVENTINJ format, 0: none */
@@ -14,6 +15,7 @@ struct vcpu { /* each vendor's own; core knows it by name only */
     bool irq_window, nmi_window;
     bool nmi_masked; /* an injected NMI's IRET was not seen yet */
     bool check;      /* the VMM wrote state that must be looked at before the next entry */
+    bool controls;   /* and changed what controls_write writes */
     bool flush;      /* owes itself a TLB flush (by ASID) */
     u64 asid_gen;    /* of the CPU's ASIDs, when asid was given */
     u64 tlb_gen;     /* pd->guest_gen that its translations are not older than */
@@ -34,8 +36,6 @@ extern struct svm_features svm;
 void svm_features_read(struct svm_features *f);
 
 void svm_state_init(struct vcpu *v);
-void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event);
-void svm_set(struct ec *ec, const struct abi_utcb *u, u32 mtd);
 /* Would VMRUN take this state (APM vol 2 15.5.1 "Canonicalization and Consistency Checks")? Asked here first, because an emulator
  * that refuses writes host state into the guest's save area. What is not asked here is refused by the hardware. */
 bool svm_state_valid(struct vcpu *v);

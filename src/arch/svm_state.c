@@ -20,20 +20,42 @@ void svm_state_init(struct vcpu *v) { /* what reset leaves, APM vol 2 14.1.3; th
     b->g_pat = 0x0007040600070406;
     v->xcr0 = 1;
     v->check = true; /* not valid before the VMM has set the VMRUN intercept */
+    v->controls = true;
 }
 
-static inline void seg_get(struct abi_seg *s, const struct vmcb_seg *b) {
-    s->sel = b->sel;
-    s->ar = (u16)((b->attrib & 0xfff) | (b->attrib & AR_P ? 0 : AR_UNUSABLE));
-    s->limit = b->limit;
+/* Selector, attributes and limit of the ABI stand as in the VMCB: one word; attributes are its bits 16-31. */
+static_assert(offsetof(struct abi_seg, ar) == 2 && offsetof(struct abi_seg, limit) == 4 &&
+                  offsetof(struct vmcb_seg, attrib) == 2 && offsetof(struct vmcb_seg, limit) == 4,
+              "one word");
+#define SEG_AR(bits) ((u64)(bits) << 16)
+
+/* Of one that is present; returns a word with its present bit. */
+static inline u64 seg_get(struct abi_seg *s, const struct vmcb_seg *b) {
+    u64 word;
+    __builtin_memcpy(&word, b, 8);
+    word &= ~SEG_AR(0xf000);
+    __builtin_memcpy(s, &word, 8);
     s->base = b->base;
+    return word;
+}
+
+APART seg_unusable_get(struct abi_state *s, u32 mtd) {
+    static const u32 of[] = {MTD_DS_ES, MTD_CS_SS, MTD_CS_SS, MTD_DS_ES, MTD_FS_GS, MTD_FS_GS, MTD_LDTR, MTD_TR};
+    for (unsigned i = 0; i < ARRAY_SIZE(of); i++)
+        if (mtd & of[i] && !((&s->es)[i].ar & AR_P))
+            (&s->es)[i].ar |= AR_UNUSABLE;
+}
+
+APART seg_word_set(struct vmcb_seg *b, u64 word) {
+    word &= word & SEG_AR(AR_UNUSABLE) ? ~SEG_AR(0xffff) : ~SEG_AR(0xf000);
+    __builtin_memcpy(b, &word, 8);
 }
 
 static inline void seg_set(struct vmcb_seg *b, const struct abi_seg *s) {
-    u16 ar = READ_ONCE(s->ar);
-    b->sel = s->sel;
-    b->attrib = ar & AR_UNUSABLE ? 0 : ar & 0xfff;
-    b->limit = s->limit;
+    u64 word = READ_ONCE(*(const u64 *)s), old;
+    __builtin_memcpy(&old, b, 8);
+    if (unlikely(word != old))
+        seg_word_set(b, word);
     b->base = s->base;
 }
 
@@ -59,30 +81,32 @@ static u64 inst_len(const struct vmcb *b, unsigned event) {
     return len <= 15 ? len : 0;
 }
 
-static void segments_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
+PIECE segments_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
+    u64 all = ~0ul;
     if (mtd & MTD_DS_ES)
-        seg_get(&s->ds, &b->ds), seg_get(&s->es, &b->es);
+        all &= seg_get(&s->ds, &b->ds) & seg_get(&s->es, &b->es);
     if (mtd & MTD_FS_GS)
-        seg_get(&s->fs, &b->fs), seg_get(&s->gs, &b->gs);
+        all &= seg_get(&s->fs, &b->fs) & seg_get(&s->gs, &b->gs);
     if (mtd & MTD_CS_SS) {
-        seg_get(&s->cs, &b->cs);
-        seg_get(&s->ss, &b->ss);
+        all &= seg_get(&s->cs, &b->cs) & seg_get(&s->ss, &b->ss);
         /* SYSRET and friends leave SS.DPL alone; VT-x and the ABI have the CPL there. */
         s->ss.ar = (u16)((s->ss.ar & ~0x60) | b->cpl << 5);
     }
     if (mtd & MTD_TR) {
-        seg_get(&s->tr, &b->tr);
+        all &= seg_get(&s->tr, &b->tr);
         s->tr.ar |= 2; /* a loaded TSS is busy, whatever the cached attributes say */
     }
     if (mtd & MTD_LDTR)
-        seg_get(&s->ldtr, &b->ldtr);
+        all &= seg_get(&s->ldtr, &b->ldtr);
     if (mtd & MTD_GDTR)
         table_get(&s->gdtr, &b->gdtr);
     if (mtd & MTD_IDTR)
         table_get(&s->idtr, &b->idtr);
+    if (unlikely(!(all & SEG_AR(AR_P))))
+        seg_unusable_get(s, mtd);
 }
 
-static void system_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
+PIECE system_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
     if (mtd & MTD_CR) {
         s->cr0 = b->cr0, s->cr2 = b->cr2, s->cr3 = b->cr3, s->cr4 = b->cr4;
         s->cr8 = b->int_ctl & 0xf;
@@ -120,25 +144,24 @@ static void extensions_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
     }
 }
 
-void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
+/* If `event` is none of the hardware's, nothing ran: no qualification, and the pending injection is still ours. */
+PIECE few_get(struct ec *ec, struct abi_state *s, u32 mtd, unsigned event) {
     struct vcpu *v = ec->vcpu;
     const struct vmcb *b = v->vmcb;
-    struct abi_state *s = &u->state;
-    /* If not, nothing ran: no qualification, and the pending injection is still ours. */
     bool exited = event < EVT_SVM_INVALID;
-    uregs_get(&ec->regs, s, mtd);
-    if (mtd & MTD_ACDB)
-        s->rax = b->rax;
-    if (mtd & MTD_RSP)
-        s->rsp = b->rsp;
     if (mtd & MTD_RIP)
         s->rip = b->rip, s->inst_len = inst_len(b, event);
-    if (mtd & MTD_RFLAGS)
-        s->rflags = b->rflags;
-    if (mtd & (MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR | MTD_LDTR | MTD_GDTR | MTD_IDTR))
-        segments_get(s, b, mtd);
-    if (mtd & (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER))
-        system_get(s, b, mtd);
+    if (mtd & MTD_REGS) {
+        uregs_get(&ec->regs, s, mtd);
+        if (mtd & MTD_ACDB)
+            s->rax = b->rax;
+        if (mtd & MTD_RSP)
+            s->rsp = b->rsp;
+        if (mtd & MTD_RFLAGS)
+            s->rflags = b->rflags;
+    }
+    if (!(mtd & (MTD_QUAL | MTD_INJ | MTD_STA)))
+        return;
     if (mtd & MTD_QUAL)
         s->qual[0] = exited ? b->exitinfo1 : 0, s->qual[1] = exited ? b->exitinfo2 : 0;
     if (mtd & MTD_INJ) {
@@ -150,17 +173,28 @@ void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
     }
     if (mtd & MTD_STA)
         s->intr_state = b->int_shadow & 1, s->actv_state = 0;
-    if (mtd & ABI_MTD_EXT)
+}
+
+PIECE rest_get(const struct vcpu *v, struct abi_state *s, u32 mtd) {
+    if (mtd & MTD_SEGMENTS)
+        segments_get(s, v->vmcb, mtd);
+    if (mtd & MTD_SYSTEM)
+        system_get(s, v->vmcb, mtd);
+    if (unlikely(mtd & ABI_MTD_EXT))
         extensions_get(s, v, mtd);
 }
 
-static void segments_set(struct vmcb *b, const struct abi_state *s, u32 mtd) {
+/* Of what svm_state_valid judges only what changes is judged again: the rest has been, or the hardware has left it there. */
+PIECE segments_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
+    struct vmcb *b = v->vmcb;
     if (mtd & MTD_DS_ES)
         seg_set(&b->ds, &s->ds), seg_set(&b->es, &s->es);
     if (mtd & MTD_FS_GS)
         seg_set(&b->fs, &s->fs), seg_set(&b->gs, &s->gs);
     if (mtd & MTD_CS_SS) {
+        u16 attrib = b->cs.attrib;
         seg_set(&b->cs, &s->cs);
+        v->check |= b->cs.attrib != attrib;
         seg_set(&b->ss, &s->ss);
         b->cpl = b->ss.attrib >> 5 & 3;
     }
@@ -174,28 +208,40 @@ static void segments_set(struct vmcb *b, const struct abi_state *s, u32 mtd) {
         table_set(&b->idtr, &s->idtr);
 }
 
-static void system_set(struct vmcb *b, const struct abi_state *s, u32 mtd) {
+#define JUDGED(field, more)                                                                                            \
+    ({                                                                                                                 \
+        u64 new = READ_ONCE(s->field) | (more);                                                                        \
+        changed |= b->field ^ new;                                                                                     \
+        b->field = new;                                                                                                \
+    })
+PIECE system_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
+    struct vmcb *b = v->vmcb;
+    u64 changed = 0;
     if (mtd & MTD_CR) {
-        b->cr0 = s->cr0, b->cr2 = s->cr2, b->cr3 = s->cr3, b->cr4 = s->cr4;
+        JUDGED(cr0, 0), JUDGED(cr3, 0), JUDGED(cr4, 0), b->cr2 = s->cr2;
         b->int_ctl = (b->int_ctl & ~SVM_INT_TPR) | (s->cr8 & 0xf);
     }
     if (mtd & MTD_DR)
-        b->dr7 = s->dr7;
+        JUDGED(dr7, 0);
     if (mtd & MTD_SYSENTER)
         b->sysenter_cs = s->sysenter_cs, b->sysenter_esp = s->sysenter_rsp, b->sysenter_eip = s->sysenter_rip;
     if (mtd & MTD_TSC)
         b->tsc_offset += s->tsc_offset;
     if (mtd & MTD_EFER)
-        b->efer = s->efer | EFER_SVME;
+        JUDGED(efer, EFER_SVME);
+    if (unlikely(changed))
+        v->check = true;
 }
 
 static void refuse(struct vcpu *v, u32 mtd_bit, bool bad) {
     v->refused = bad ? v->refused | mtd_bit : v->refused & ~mtd_bit;
+    v->check |= bad;
 }
 
 /* What 15.20 calls illegal; types 5 and 6 exist on VT-x only: INT1, INT3 and INTO are exceptions here. */
-static void inject_set(struct vcpu *v, u32 info, u32 error) {
+APART inject_set(struct vcpu *v, u32 info, u32 error) {
     unsigned vec = info & 0xff, type = info >> 8 & 7;
+    v->controls = true;
     v->irq_window = info & INJ_IRQ_WINDOW;
     v->nmi_window = info & INJ_NMI_WINDOW;
     v->inj = 0;
@@ -205,6 +251,11 @@ static void inject_set(struct vcpu *v, u32 info, u32 error) {
     if (valid)
         v->inj = SVM_EVENT(vec, type, (info & INJ_ERROR) | (u64)error << 32);
     refuse(v, MTD_INJ, valid && (type == 1 || type == 7 || (type == SVM_EVENT_EXC && (vec == 2 || vec > 31))));
+}
+
+static void controls_set(struct vcpu *v, u32 ctrl0, u32 ctrl1) {
+    v->controls = v->check = true;
+    v->ctrl[0] = ctrl0, v->ctrl[1] = ctrl1;
 }
 
 static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
@@ -228,61 +279,71 @@ static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
         refuse(v, MTD_XSAVE, READ_ONCE(s->xss) || (v->xcr0 != 1 && !vcpu_xcr0_valid(v->xcr0, svm.xcr0)));
     }
     if (mtd & MTD_PAT)
-        b->g_pat = s->pat;
+        b->g_pat = s->pat, v->check = true;
     if (mtd & MTD_MASKS) {
+        v->controls = true;
         v->exc = s->exc_intercepts;
         b->cr = (b->cr & ~(u32)(SVM_CR0_WRITE | SVM_CR4_WRITE)) | (s->cr0_mask ? SVM_CR0_WRITE : 0) |
                 (s->cr4_mask ? SVM_CR4_WRITE : 0);
     }
 }
 
-void svm_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {
-    struct vcpu *v = ec->vcpu;
-    struct vmcb *b = v->vmcb;
-    const struct abi_state *s = &u->state;
-    uregs_set(&ec->regs, s, mtd);
-    if (mtd & MTD_ACDB)
-        b->rax = ec->regs.rax;
-    if (mtd & MTD_RSP)
-        b->rsp = s->rsp;
+PIECE few_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
+    struct vmcb *b = ec->vcpu->vmcb;
     if (mtd & MTD_RIP)
         b->rip = s->rip;
-    if (mtd & MTD_RFLAGS)
-        b->rflags = s->rflags | RFLAGS_RESERVED1;
-    if (mtd & (MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR | MTD_LDTR | MTD_GDTR | MTD_IDTR))
-        segments_set(b, s, mtd);
-    if (mtd & (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER))
-        system_set(b, s, mtd);
-    if (mtd & MTD_CTRL)
-        v->ctrl[0] = s->ctrl[0], v->ctrl[1] = s->ctrl[1];
-    if (mtd & MTD_INJ)
-        inject_set(v, READ_ONCE(s->inj_info), s->inj_error);
+    if (mtd & MTD_REGS) {
+        uregs_set(&ec->regs, s, mtd);
+        if (mtd & MTD_ACDB)
+            b->rax = ec->regs.rax;
+        if (mtd & MTD_RSP)
+            b->rsp = s->rsp;
+        if (mtd & MTD_RFLAGS)
+            b->rflags = s->rflags | RFLAGS_RESERVED1;
+    }
     if (mtd & MTD_STA)
         b->int_shadow = s->intr_state & 3 ? 1 : 0; /* after STI, after MOV SS: one shadow */
-    if (mtd & ABI_MTD_EXT)
-        extensions_set(v, s, mtd);
-    if (mtd & (MTD_CS_SS | MTD_CR | MTD_DR | MTD_EFER | MTD_CTRL | MTD_INJ | ABI_MTD_EXT))
-        v->check = true;
 }
 
+PIECE rest_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
+    if (mtd & MTD_CTRL) {
+        u32 ctrl0 = READ_ONCE(s->ctrl[0]), ctrl1 = READ_ONCE(s->ctrl[1]);
+        if (unlikely((ctrl0 ^ v->ctrl[0]) | (ctrl1 ^ v->ctrl[1])))
+            controls_set(v, ctrl0, ctrl1);
+    }
+    if (mtd & MTD_INJ) {
+        u32 info = READ_ONCE(s->inj_info);
+        if (unlikely((info & (INJ_VALID | INJ_IRQ_WINDOW | INJ_NMI_WINDOW)) || v->irq_window || v->nmi_window ||
+                     v->refused))
+            inject_set(v, info, s->inj_error);
+        else
+            v->inj = 0;
+    }
+    if (mtd & MTD_SEGMENTS)
+        segments_set(v, s, mtd);
+    if (mtd & MTD_SYSTEM)
+        system_set(v, s, mtd);
+    if (unlikely(mtd & ABI_MTD_EXT))
+        extensions_set(v, s, mtd);
+}
+
+VCPU_MESSAGES(svm_get, svm_set, MTD_STA)
+
 static bool pat_valid(u64 pat) { /* each byte a memory type: 0, 1, 4-7 (APM vol 2 7.8) */
-    for (; pat; pat >>= 8)
-        if ((pat & 0xff) > 7 || (pat & 0xff) == 2 || (pat & 0xff) == 3)
-            return false;
-    return true;
+    u64 bytes = 0x0101010101010101;
+    return !(pat & 0xf8 * bytes) && !(pat >> 1 & ~(pat >> 2) & bytes);
 }
 
 bool svm_state_valid(struct vcpu *v) {
     struct vmcb *b = v->vmcb;
-    bool paging = b->cr0 & CR0_PG, lme = b->efer & EFER_LME;
-    b->efer = paging && lme ? b->efer | EFER_LMA : b->efer & ~EFER_LMA;
+    u64 cr0 = b->cr0, cr4 = b->cr4, efer = b->efer & ~EFER_LMA;
+    bool longmode = cr0 & CR0_PG && efer & EFER_LME;
+    b->efer = efer |= longmode ? EFER_LMA : 0;
     if (v->refused || !(v->ctrl[1] & SVM_MISC2_VMRUN))
         return false;
-    if ((b->cr0 & HIGH_HALF) || (b->cr0 & (CR0_CD | CR0_NW)) == CR0_NW || ((b->dr6 | b->dr7) & HIGH_HALF))
+    if (((cr0 | b->dr6 | b->dr7) & HIGH_HALF) | (b->cr3 & svm.cr3_mbz) | (cr4 & svm.cr4_mbz) | (efer & svm.efer_mbz))
         return false;
-    if ((b->cr3 & svm.cr3_mbz) || (b->cr4 & svm.cr4_mbz) || (b->efer & svm.efer_mbz) || !pat_valid(b->g_pat))
+    if ((cr0 & (CR0_CD | CR0_NW)) == CR0_NW || !pat_valid(b->g_pat))
         return false;
-    if (!paging || !lme)
-        return true;
-    return (b->cr4 & CR4_PAE) && (b->cr0 & CR0_PE) && (b->cs.attrib & (AR_L | AR_DB)) != (AR_L | AR_DB);
+    return !longmode || ((cr4 & CR4_PAE) && (cr0 & CR0_PE) && (b->cs.attrib & (AR_L | AR_DB)) != (AR_L | AR_DB));
 }

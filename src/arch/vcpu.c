@@ -40,12 +40,16 @@ enum abi_status arch_vcpu_init(struct ec *ec) { return vendor ? vendor->init(ec)
 
 void arch_vcpu_fini(struct ec *ec) { vendor->fini(ec); }
 
-void arch_vcpu_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) { vendor->get(ec, u, mtd, event); }
+void arch_vcpu_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
+    vendor == &svm_vendor ? svm_get(ec, u, mtd, event) : vmx_get(ec, u, mtd, event);
+}
 
-void arch_vcpu_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) { vendor->set(ec, u, mtd); }
+void arch_vcpu_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {
+    vendor == &svm_vendor ? svm_set(ec, u, mtd) : vmx_set(ec, u, mtd);
+}
 
 struct ec *arch_vcpu_run(struct cpu *c) {
-    return vendor->run(c);
+    return vendor == &svm_vendor ? svm_run(c) : vmx_run(c);
 }
 
 void vcpu_lazy_load(struct vcpu_lazy **owner, struct vcpu_lazy *mine, bool pku) {

@@ -13,11 +13,15 @@ struct vcpu_vendor {
     bool (*cpu_init)(struct cpu *c);
     enum abi_status (*init)(struct ec *ec);
     void (*fini)(struct ec *ec);
-    void (*get)(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event);
-    void (*set)(struct ec *ec, const struct abi_utcb *u, u32 mtd);
-    struct ec *(*run)(struct cpu *c);
 };
 extern const struct vcpu_vendor svm_vendor, vmx_vendor;
+/* What exits need is called directly. */
+void svm_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event);
+void svm_set(struct ec *ec, const struct abi_utcb *u, u32 mtd);
+struct ec *svm_run(struct cpu *c);
+void vmx_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event);
+void vmx_set(struct ec *ec, const struct abi_utcb *u, u32 mtd);
+struct ec *vmx_run(struct cpu *c);
 
 /* Registers that neither world switch moves, and that neither the kernel nor threads can read or use: they stay in the CPU until
  * another guest comes. */
@@ -29,6 +33,40 @@ struct vcpu_lazy {
 void vcpu_lazy_load(struct vcpu_lazy **owner, struct vcpu_lazy *mine, bool pku);
 /* Would XSETBV take it, and is all of it switched with the FPU (host: the kernel's XCR0)? */
 bool vcpu_xcr0_valid(u64 xcr0, u64 host);
+
+/* Messages. A vendor has four pieces of code, few_get, rest_get, few_set and rest_set. Most exits of a running guest want few groups, so the rest
+ * is out of their way; a VMM that emulates wants all of the public area, and nothing is tested then: the same pieces, translated for that MTD. */
+#define MTD_SEGMENTS (MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR | MTD_LDTR | MTD_GDTR | MTD_IDTR)
+#define MTD_SYSTEM   (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER)
+#define MTD_REGS     (MTD_ACDB | MTD_BSD | MTD_RSP | MTD_RFLAGS | MTD_R8_R15)
+#define MTD_ALL      0x1fffffu
+#define PIECE        static inline __attribute__((always_inline)) void
+#define APART        static __attribute__((noinline)) void
+#define VCPU_MESSAGES(get, set, few_more)                                                                              \
+    APART some_get(struct vcpu *v, struct abi_state *s, u32 mtd) { rest_get(v, s, mtd); }                              \
+    APART some_set(struct vcpu *v, const struct abi_state *s, u32 mtd) { rest_set(v, s, mtd); }                        \
+    APART all_get(struct ec *ec, struct abi_state *s, u32 mtd, unsigned event) {                                       \
+        few_get(ec, s, MTD_ALL | mtd, event);                                                                          \
+        rest_get(ec->vcpu, s, MTD_ALL | mtd);                                                                          \
+    }                                                                                                                  \
+    APART all_set(struct ec *ec, const struct abi_state *s, u32 mtd) {                                                 \
+        few_set(ec, s, MTD_ALL | mtd);                                                                                 \
+        rest_set(ec->vcpu, s, MTD_ALL | mtd);                                                                          \
+    }                                                                                                                  \
+    void get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {                                             \
+        if ((mtd & MTD_ALL) == MTD_ALL)                                                                                \
+            return all_get(ec, &u->state, mtd, event);                                                                 \
+        few_get(ec, &u->state, mtd, event);                                                                            \
+        if (mtd & ~(MTD_RIP | MTD_REGS | MTD_QUAL | MTD_INJ | MTD_STA))                                                \
+            some_get(ec->vcpu, &u->state, mtd);                                                                        \
+    }                                                                                                                  \
+    void set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {                                                       \
+        if ((mtd & MTD_ALL) == MTD_ALL)                                                                                \
+            return all_set(ec, &u->state, mtd);                                                                        \
+        few_set(ec, &u->state, mtd);                                                                                   \
+        if (mtd & ~(MTD_RIP | MTD_REGS | (few_more)))                                                                  \
+            some_set(ec->vcpu, &u->state, mtd);                                                                        \
+    }
 
 /* The VMM can write its UTCB while we read it: what is judged is read once. */
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))

@@ -8,12 +8,6 @@
 #include "core/klog.h"
 #include "core/pd.h"
 
-struct vmx_cpu {
-    u64 host_msrs;        /* list that every exit loads */
-    struct vcpu *current; /* whose VMCS is the current one */
-    struct vcpu_lazy *owner;
-    bool ready;
-};
 static struct vmx_cpu vmx_cpus[ABI_MAX_CPUS];
 struct vmx_features vmx;
 static struct slab_cache vcpu_cache = SLAB_CACHE(struct vcpu);
@@ -115,7 +109,7 @@ static bool vmx_cpu_init(struct cpu *c) {
     struct vmx_msr *host = (void *)(pages + PAGE_SIZE);
     for (unsigned i = 0; i < vmx.msrs; i++)
         host[i] = (struct vmx_msr){switched_msrs[i], rdmsr(switched_msrs[i])};
-    s->host_msrs = arch_ptr_phys(host + VMX_STAR).v;
+    s->host_msrs = host;
     if (!(rdmsr(MSR_FEATURE_CONTROL) & FEATURE_LOCKED))
         wrmsr(MSR_FEATURE_CONTROL, rdmsr(MSR_FEATURE_CONTROL) | FEATURE_LOCKED | FEATURE_VMXON);
     cr4_write(cr4_read() | CR4_VMXE);
@@ -147,6 +141,7 @@ static enum abi_status vmx_init(struct ec *ec) {
     *(u32 *)v->vmcs = vmx.revision;
     for (unsigned i = 0; i < VMX_MSRS; i++)
         v->msr[i].index = switched_msrs[i];
+    v->home = &vmx_cpus[ec->cpu];
     v->dr6 = 0xffff0ff0;
     v->xcr0 = 1;
     ec->vcpu = v;
@@ -155,7 +150,7 @@ static enum abi_status vmx_init(struct ec *ec) {
 
 static void vmx_fini(struct ec *ec) {
     struct vcpu *v = ec->vcpu;
-    struct vmx_cpu *s = &vmx_cpus[ec->cpu];
+    struct vmx_cpu *s = v->home;
     if (v->made) {
         assert(arch_cpu_self()->id == ec->cpu);
         if (!vmclear(arch_ptr_phys(v->vmcs).v)) /* the CPU may write it to memory at any time until then (24.11.1) */
@@ -170,25 +165,22 @@ static void vmx_fini(struct ec *ec) {
     slab_free(&vcpu_cache, &ec->pd->account, v);
 }
 
-void vmx_use(struct ec *ec) {
+void vmx_load(struct ec *ec) {
     struct vcpu *v = ec->vcpu;
-    struct vmx_cpu *s = &vmx_cpus[ec->cpu];
-    assert(arch_cpu_self()->id == ec->cpu);
-    if (likely(s->current == v))
-        return;
+    struct vmx_cpu *s = v->home;
     u64 region = arch_ptr_phys(v->vmcs).v;
     if ((!v->made && !vmclear(region)) || !vmptrld(region))
         arch_panic("VMPTRLD", __FILE__, __LINE__);
     s->current = v;
     if (!v->made)
-        vmx_state_init(ec, s->host_msrs);
+        vmx_state_init(ec, arch_ptr_phys(s->host_msrs).v);
     v->made = true;
 }
 
 /* VPIDs of a CPU are used up one after the other; the next generation begins with a flush of all of them. Translations through the
  * guest's table carry the table's address: they are dropped when the table is another one or has changed. */
-static void tlb_prepare(struct cpu *c, struct vcpu *v, u64 eptp, u64 gen) {
-    if (unlikely(v->vpid_gen != c->guest_flush_gen)) {
+static __attribute__((noinline)) void tlb_prepare(struct cpu *c, struct vcpu *v, u64 eptp, u64 gen) {
+    if (v->vpid_gen != c->guest_flush_gen) {
         if (c->next_asid == 0 || c->next_asid >= vmx.vpid_count) {
             c->next_asid = 1;
             c->guest_flush_gen++;
@@ -197,11 +189,11 @@ static void tlb_prepare(struct cpu *c, struct vcpu *v, u64 eptp, u64 gen) {
         v->vpid = (u16)c->next_asid++;
         v->vpid_gen = c->guest_flush_gen;
         vmwrite(VMCS_VPID, v->vpid);
-    } else if (unlikely(v->flush)) {
+    } else if (v->flush) {
         invvpid(INVALIDATE_ONE, v->vpid);
     }
     v->flush = false;
-    if (unlikely(v->eptp != eptp || v->tlb_gen != gen)) {
+    if (v->eptp != eptp || v->tlb_gen != gen) {
         vmwrite(EPT_POINTER, eptp);
         invept(INVALIDATE_ONE, eptp);
         v->eptp = eptp;
@@ -220,8 +212,14 @@ static void entry_prepare(struct cpu *c, struct vmx_cpu *s, struct vcpu *v, stru
     u64 host = arch_space_root(c->space);
     if (unlikely(v->host_root != host))
         vmwrite(HOST_CR3, v->host_root = host);
-    u64 root = atomic_load_acq(&pd->guest.root.v);
-    tlb_prepare(c, v, EPTP(root ? root : arch_ptr_phys(vmx.ept_empty).v), atomic_load_acq(&pd->guest_gen));
+    const struct arch_bases bases = arch_bases_read();
+    s->host_msrs[VMX_KERNEL_GS_BASE].value = bases.gs;
+    if (unlikely(v->host_fs != bases.fs))
+        vmwrite(HOST_FS_BASE, v->host_fs = bases.fs);
+    u64 root = atomic_load_acq(&pd->guest.root.v), gen = atomic_load_acq(&pd->guest_gen);
+    u64 eptp = EPTP(root ? root : arch_ptr_phys(vmx.ept_empty).v);
+    if (unlikely(v->flush || v->vpid_gen != c->guest_flush_gen || v->eptp != eptp || v->tlb_gen != gen))
+        tlb_prepare(c, v, eptp, gen);
     if (unlikely(v->controls))
         vmx_controls_write(v);
     if (unlikely(v->inj != v->inj_written)) {
@@ -240,11 +238,11 @@ static unsigned world_switch(struct vcpu *v, struct uregs *regs) {
         cr2_write(v->cr2);
     if (dr6_read() != v->dr6)
         dr6_write(v->dr6);
-    if (v->xcr0 != vmx.xcr0 && vmx.xsave)
+    if (v->xcr0 != vmx.xcr0) /* without XSAVE both are 1 */
         xsetbv(0, v->xcr0);
     mitigate_guest_entry();
     unsigned failed = vmx_world_switch(regs, v->launched);
-    if (v->xcr0 != vmx.xcr0 && vmx.xsave)
+    if (v->xcr0 != vmx.xcr0)
         xsetbv(0, vmx.xcr0);
     v->cr2 = cr2_read();
     v->dr6 = dr6_read();
@@ -388,7 +386,7 @@ static struct ec *entry_failed(struct cpu *c, struct ec *ec, unsigned failed) {
     return core_resume(c);
 }
 
-static struct ec *vmx_run(struct cpu *c) {
+struct ec *vmx_run(struct cpu *c) {
     struct ec *ec = c->ec;
     struct vcpu *v = ec->vcpu;
     if (unlikely(v->refused))
@@ -399,12 +397,15 @@ static struct ec *vmx_run(struct cpu *c) {
      * when it comes after the check below. */
     atomic_store_rel(&c->guest_space, ec->pd);
     atomic_fence();
-    entry_prepare(c, &vmx_cpus[c->id], v, ec->pd);
+    entry_prepare(c, v->home, v, ec->pd);
     if (unlikely(atomic_load_acq(&c->hazard) || atomic_load_acq(&ec->hazard))) {
         atomic_store_rel(&c->guest_space, NULL);
         return core_resume(c);
     }
+    v->seen = 0;
     unsigned failed = world_switch(v, &ec->regs);
+    c = arch_cpu_self(), ec = c->ec, v = ec->vcpu; /* nothing in registers outlives the switch */
+    c->fpu_on &= failed != 0;                      /* else CR0 is HOST_CR0 */
     atomic_store_rel(&c->guest_space, NULL);
     u32 reason = failed ? 0 : (u32)vmread(EXIT_REASON);
     if (unlikely(failed || reason & EXIT_ENTRY_FAILED))
@@ -422,7 +423,4 @@ const struct vcpu_vendor vmx_vendor = {
     .cpu_init = vmx_cpu_init,
     .init = vmx_init,
     .fini = vmx_fini,
-    .get = vmx_get,
-    .set = vmx_set,
-    .run = vmx_run,
 };

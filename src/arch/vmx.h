@@ -1,16 +1,24 @@
 /* VT-x, shared between its files: vmx.c (CPUs, world switch, exits) and vmx_state.c (VMCS contents, messages). */
 #pragma once
+#include "arch/assert.h"
 #include "arch/vcpu_vendor.h"
 #include "arch/vmx_vmcs.h"
+#include "core/cpu.h"
+#include "core/ec.h"
 
-struct ec;
-struct abi_utcb;
-/* MSRs that SYSCALL and friends use; the CPU loads and stores them by list at the world switch. The host does not need
- * KERNEL_GS_BASE back (core loads the bases of the next thread), nor a CPU without RDTSCP the last one. */
+/* MSRs that SYSCALL and friends use; the CPU loads and stores them by list at the world switch. A CPU without RDTSCP does not need the last
+ * one. */
 enum { VMX_KERNEL_GS_BASE, VMX_STAR, VMX_LSTAR, VMX_CSTAR, VMX_SFMASK, VMX_TSC_AUX, VMX_MSRS };
 
+struct vmx_cpu {
+    struct vmx_msr *host_msrs; /* list that every exit loads */
+    struct vcpu *current;      /* whose VMCS is the current one */
+    struct vcpu_lazy *owner;
+    bool ready;
+};
 struct vcpu { /* each vendor's own; core knows it by name only */
     struct vmx_msr msr[VMX_MSRS] __attribute__((aligned(16)));
+    struct vmx_cpu *home;
     u8 *vmcs;      /* region; the page behind it is the virtual APIC page */
     bool made;     /* the VMCS has its first contents, and is active on the home CPU */
     bool launched; /* VMRESUME, not VMLAUNCH */
@@ -26,10 +34,15 @@ struct vcpu { /* each vendor's own; core knows it by name only */
     u64 qual;         /* of the last exit, if its reason is one that we look at ourselves */
     u64 cr0_mask, cr4_mask, cr0_shadow, cr4_shadow; /* masks: the VMM's */
     u64 cr2, dr6, xcr0, tsc_offset;
+    u32 seen; /* MTD bits of what vmx_get has copied here since the guest ran */
+    struct vmx_seg {
+        u64 word, base;
+    } seen_seg[SEG_TR + 1];
+    u64 seen_cr0, seen_cr3, seen_cr4, seen_efer;
     u32 tpr_threshold;
     struct vcpu_lazy lazy;
-    const void *iopm; /* in the VMCS, as is host_root */
-    u64 host_root;
+    const void *iopm; /* in the VMCS, as are the next two */
+    u64 host_root, host_fs;
     u64 eptp;
     u64 vpid_gen; /* of the CPU's VPIDs, when vpid was given */
     u64 tlb_gen;  /* pd->guest_gen that its translations are not older than */
@@ -53,12 +66,15 @@ struct vmx_features {
 extern struct vmx_features vmx;
 
 /* Home CPU: v's VMCS becomes the current one; its first contents at the first time. */
-void vmx_use(struct ec *ec);
+void vmx_load(struct ec *ec);
+static inline void vmx_use(struct ec *ec) {
+    assert(arch_cpu_self()->id == ec->cpu);
+    if (unlikely(ec->vcpu->home->current != ec->vcpu))
+        vmx_load(ec);
+}
 /* First contents: the state of reset as far as the VMM may leave it, host state, controls. The VMCS is current. */
 void vmx_state_init(struct ec *ec, u64 host_msrs_pa);
 void vmx_controls_write(struct vcpu *v);
-void vmx_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event);
-void vmx_set(struct ec *ec, const struct abi_utcb *u, u32 mtd);
 /* What the guest sees. */
 u64 vmx_cr0(const struct vcpu *v);
 u64 vmx_cr4(const struct vcpu *v);

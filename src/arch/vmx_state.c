@@ -6,10 +6,9 @@
 #include "core/ec.h"
 #include "core/pd.h"
 
-#define VTPR       0x80 /* offset in the virtual-APIC page, 29.1.1 */
-#define RESET_PAT  0x0007040600070406ul
-#define CR0_TS     (1ul << 3)
-#define MTD_BASICS (MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR | MTD_LDTR | MTD_GDTR | MTD_IDTR)
+#define VTPR      0x80 /* offset in the virtual-APIC page, 29.1.1 */
+#define RESET_PAT 0x0007040600070406ul
+#define CR0_TS    (1ul << 3)
 
 u64 vmx_cr0_mask(const struct vcpu *v) { return v->cr0_mask | vmx.cr0_forced | CR0_CD | CR0_NW; }
 u64 vmx_cr4_mask(const struct vcpu *v) { return v->cr4_mask | vmx.cr4_forced; }
@@ -62,7 +61,7 @@ void vmx_state_init(struct ec *ec, u64 host_msrs_pa) {
                           CTRL_EXIT,        EXIT_FORCED | vmx.exit.must,
                           EXIT_STORE_COUNT, vmx.msrs,
                           ENTRY_LOAD_COUNT, vmx.msrs,
-                          EXIT_LOAD_COUNT,  vmx.msrs - VMX_STAR,
+                          EXIT_LOAD_COUNT,  vmx.msrs,
                           EXIT_MSR_STORE,   list,
                           ENTRY_MSR_LOAD,   list,
                           EXIT_MSR_LOAD,    host_msrs_pa,
@@ -80,7 +79,7 @@ void vmx_state_init(struct ec *ec, u64 host_msrs_pa) {
             vmwrite(field, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(fields); i += 2)
         vmwrite((u32)fields[i], fields[i + 1]);
-    vmwrite(HOST_CR0, cr0_read() & ~CR0_TS); /* the FPU is the guest's when it runs, and when it leaves */
+    vmwrite(HOST_CR0, cr0_read() | CR0_TS); /* the FPU's registers are the guest's when it leaves */
     vmx_host_write();
     for (unsigned seg = 0; seg <= SEG_IDTR; seg++)
         vmwrite(GUEST_LIMIT + 2 * seg, 0xffff);
@@ -92,21 +91,32 @@ void vmx_state_init(struct ec *ec, u64 host_msrs_pa) {
     vmx_controls_write(v);
 }
 
+/* As svm_state.c: few and the rest, some and all. What the hardware has told since the last exit (v->seen) and the VMM leaves as it is is
+ * not written again. */
+#define SEG_WORD(s) READ_ONCE(*(const u64 *)(s)) /* selector, access rights, limit */
+
 /* Access rights: the ABI's bits 8-12 are bits 12-16 here (table 24-2). */
-static void seg_get(struct abi_seg *s, unsigned seg) {
-    u32 ar = (u32)vmread(GUEST_AR + 2 * seg);
-    s->sel = (u16)vmread(GUEST_SEL + 2 * seg);
-    s->ar = (u16)((ar & 0xff) | (ar >> 4 & 0x1f00));
-    s->limit = (u32)vmread(GUEST_LIMIT + 2 * seg);
-    s->base = vmread(GUEST_BASE + 2 * seg);
+PIECE seg_get(struct vcpu *v, struct abi_seg *s, unsigned seg) {
+    u64 ar = vmread(GUEST_AR + 2 * seg), base = vmread(GUEST_BASE + 2 * seg);
+    u64 word =
+        vmread(GUEST_SEL + 2 * seg) | (ar & 0xff) << 16 | (ar & 0x1f000) << 12 | vmread(GUEST_LIMIT + 2 * seg) << 32;
+    __builtin_memcpy(s, &word, 8);
+    s->base = base;
+    v->seen_seg[seg] = (struct vmx_seg){word, base};
 }
 
-static void seg_set(const struct abi_seg *s, unsigned seg) {
+APART seg_write(struct vcpu *v, const struct abi_seg *s, unsigned seg) {
     u32 ar = READ_ONCE(s->ar);
     vmwrite(GUEST_SEL + 2 * seg, s->sel);
     vmwrite(GUEST_AR + 2 * seg, (ar & 0xff) | (ar & 0x1f00) << 4);
     vmwrite(GUEST_LIMIT + 2 * seg, s->limit);
     vmwrite(GUEST_BASE + 2 * seg, s->base);
+    v->seen = 0;
+}
+
+PIECE seg_set(struct vcpu *v, const struct abi_seg *s, unsigned seg, bool seen) {
+    if (unlikely(!seen || SEG_WORD(s) != v->seen_seg[seg].word || s->base != v->seen_seg[seg].base))
+        seg_write(v, s, seg);
 }
 
 static void table_get(struct abi_seg *s, unsigned seg) {
@@ -120,24 +130,27 @@ static void table_set(const struct abi_seg *s, unsigned seg) {
     vmwrite(GUEST_BASE + 2 * seg, s->base);
 }
 
-/* The ABI has the registers in the order of the VMCS. */
-static const u32 seg_mtd[] = {MTD_DS_ES, MTD_CS_SS, MTD_CS_SS, MTD_DS_ES, MTD_FS_GS, MTD_FS_GS, MTD_LDTR, MTD_TR};
-static_assert(offsetof(struct abi_state, tr) == offsetof(struct abi_state, es) + SEG_TR * sizeof(struct abi_seg),
-              "order");
-
-static void segments_get(struct abi_state *s, u32 mtd) {
-    for (unsigned seg = 0; seg <= SEG_TR; seg++)
-        if (mtd & seg_mtd[seg])
-            seg_get(&s->es + seg, seg);
+PIECE segments_get(struct vcpu *v, struct abi_state *s, u32 mtd) {
+    if (mtd & MTD_DS_ES)
+        seg_get(v, &s->es, SEG_ES), seg_get(v, &s->ds, SEG_DS);
+    if (mtd & MTD_CS_SS)
+        seg_get(v, &s->cs, SEG_CS), seg_get(v, &s->ss, SEG_SS);
+    if (mtd & MTD_FS_GS)
+        seg_get(v, &s->fs, SEG_FS), seg_get(v, &s->gs, SEG_GS);
+    if (mtd & MTD_LDTR)
+        seg_get(v, &s->ldtr, SEG_LDTR);
+    if (mtd & MTD_TR)
+        seg_get(v, &s->tr, SEG_TR);
     if (mtd & MTD_GDTR)
         table_get(&s->gdtr, SEG_GDTR);
     if (mtd & MTD_IDTR)
         table_get(&s->idtr, SEG_IDTR);
 }
 
-static void system_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
+PIECE system_get(struct vcpu *v, struct abi_state *s, u32 mtd) {
     if (mtd & MTD_CR) {
-        s->cr0 = vmx_cr0(v), s->cr2 = v->cr2, s->cr3 = vmread(GUEST_CR3), s->cr4 = vmx_cr4(v);
+        s->cr0 = v->seen_cr0 = vmx_cr0(v), s->cr3 = v->seen_cr3 = vmread(GUEST_CR3);
+        s->cr4 = v->seen_cr4 = vmx_cr4(v), s->cr2 = v->cr2;
         s->cr8 = v->vmcs[PAGE_SIZE + VTPR] >> 4;
     }
     if (mtd & MTD_DR)
@@ -152,7 +165,7 @@ static void system_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
         s->tsc_offset = v->tsc_offset;
     }
     if (mtd & MTD_EFER)
-        s->efer = vmread(GUEST_EFER);
+        s->efer = v->seen_efer = vmread(GUEST_EFER);
 }
 
 static void extensions_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
@@ -193,25 +206,24 @@ static void qualification_get(struct abi_state *s, const struct ec *ec, unsigned
     }
 }
 
-void vmx_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
+PIECE few_get(struct ec *ec, struct abi_state *s, u32 mtd, unsigned event) {
     struct vcpu *v = ec->vcpu;
-    struct abi_state *s = &u->state;
+    vmx_use(ec);
     /* If not, nothing ran: no qualification, and the pending injection is still ours. */
     bool exited = event < EVT_VCPU_STARTUP && event != EVT_VMX_INVALID;
-    vmx_use(ec);
-    uregs_get(&ec->regs, s, mtd);
-    if (mtd & MTD_RSP)
-        s->rsp = vmread(GUEST_RSP);
     if (mtd & MTD_RIP) {
         s->rip = vmread(GUEST_RIP);
         s->inst_len = event < 64 && exited && EXITS_INSN >> event & 1 ? vmread(EXIT_INSN_LEN) : 0;
     }
-    if (mtd & MTD_RFLAGS)
-        s->rflags = vmread(GUEST_RFLAGS);
-    if (mtd & MTD_BASICS)
-        segments_get(s, mtd);
-    if (mtd & (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER))
-        system_get(s, v, mtd);
+    if (mtd & MTD_REGS) {
+        uregs_get(&ec->regs, s, mtd);
+        if (mtd & MTD_RSP)
+            s->rsp = vmread(GUEST_RSP);
+        if (mtd & MTD_RFLAGS)
+            s->rflags = vmread(GUEST_RFLAGS);
+    }
+    if (!(mtd & (MTD_QUAL | MTD_INJ | MTD_STA)))
+        return;
     if ((mtd & MTD_QUAL) && exited)
         qualification_get(s, ec, event);
     else if (mtd & MTD_QUAL)
@@ -227,7 +239,15 @@ void vmx_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {
         s->intr_state = (u32)vmread(INTERRUPTIBILITY);
         s->actv_state = (u32)vmread(ACTIVITY);
     }
-    if (mtd & ABI_MTD_EXT)
+}
+
+PIECE rest_get(struct vcpu *v, struct abi_state *s, u32 mtd) {
+    v->seen |= mtd;
+    if (mtd & MTD_SEGMENTS)
+        segments_get(v, s, mtd);
+    if (mtd & MTD_SYSTEM)
+        system_get(v, s, mtd);
+    if (unlikely(mtd & ABI_MTD_EXT))
         extensions_get(s, v, mtd);
 }
 
@@ -235,28 +255,48 @@ static void refuse(struct vcpu *v, u32 mtd_bit, bool bad) {
     v->refused = bad ? v->refused | mtd_bit : v->refused & ~mtd_bit;
 }
 
-static void segments_set(const struct abi_state *s, u32 mtd) {
-    for (unsigned seg = 0; seg <= SEG_TR; seg++)
-        if (mtd & seg_mtd[seg])
-            seg_set(&s->es + seg, seg);
+PIECE segments_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
+    u32 seen = v->seen;
+    if (mtd & MTD_DS_ES)
+        seg_set(v, &s->es, SEG_ES, seen & MTD_DS_ES), seg_set(v, &s->ds, SEG_DS, seen & MTD_DS_ES);
+    if (mtd & MTD_CS_SS)
+        seg_set(v, &s->cs, SEG_CS, seen & MTD_CS_SS), seg_set(v, &s->ss, SEG_SS, seen & MTD_CS_SS);
+    if (mtd & MTD_FS_GS)
+        seg_set(v, &s->fs, SEG_FS, seen & MTD_FS_GS), seg_set(v, &s->gs, SEG_GS, seen & MTD_FS_GS);
+    if (mtd & MTD_LDTR)
+        seg_set(v, &s->ldtr, SEG_LDTR, seen & MTD_LDTR);
+    if (mtd & MTD_TR)
+        seg_set(v, &s->tr, SEG_TR, seen & MTD_TR);
     if (mtd & MTD_GDTR)
         table_set(&s->gdtr, SEG_GDTR);
     if (mtd & MTD_IDTR)
         table_set(&s->idtr, SEG_IDTR);
 }
 
-static void system_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
+APART modes_write(struct vcpu *v, const struct abi_state *s, u32 mtd) {
     if (mtd & MTD_CR) {
         cr0_set(v, s->cr0);
         cr4_set(v, s->cr4);
         vmwrite(GUEST_CR3, s->cr3);
+    }
+    efer_set(mtd & MTD_EFER ? s->efer : vmread(GUEST_EFER), vmread(GUEST_CR0));
+    v->seen = 0;
+}
+
+PIECE system_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
+    if (mtd & (MTD_CR | MTD_EFER)) {
+        u64 changed = mtd & (MTD_CR | MTD_EFER) & ~v->seen;
+        if (mtd & MTD_CR)
+            changed |= (s->cr0 ^ v->seen_cr0) | (s->cr3 ^ v->seen_cr3) | (s->cr4 ^ v->seen_cr4);
+        if (mtd & MTD_EFER)
+            changed |= s->efer ^ v->seen_efer;
+        if (unlikely(changed))
+            modes_write(v, s, mtd);
+        v->flush = true; /* also if it stays the same: as MOV to CR3 does */
+    }
+    if (mtd & MTD_CR) {
         v->cr2 = s->cr2;
         v->vmcs[PAGE_SIZE + VTPR] = (u8)(s->cr8 << 4);
-    }
-    if (mtd & (MTD_CR | MTD_EFER)) {
-        u64 efer = mtd & MTD_EFER ? s->efer : vmread(GUEST_EFER);
-        efer_set(efer, vmread(GUEST_CR0));
-        v->flush = true;
     }
     if (mtd & MTD_DR)
         vmwrite(GUEST_DR7, s->dr7);
@@ -265,16 +305,17 @@ static void system_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
         vmwrite(GUEST_SYSENTER_ESP, s->sysenter_rsp);
         vmwrite(GUEST_SYSENTER_EIP, s->sysenter_rip);
     }
-    if (mtd & MTD_TSC)
+    if (mtd & MTD_TSC && s->tsc_offset)
         vmwrite(VMCS_TSC_OFFSET, v->tsc_offset += s->tsc_offset);
 }
 
 /* Controls that need a field which a VMM cannot set must never be on. */
-static void controls_set(struct vcpu *v, u32 cpu, u32 cpu2) {
+APART controls_set(struct vcpu *v, u32 cpu, u32 cpu2) {
     u32 cpu_ok = CPU_FORCED | vmx.cpu.must | (CPU_CHOICE & vmx.cpu.may);
     u32 cpu2_ok = vmx.cpu2.must | (CPU2_CHOICE & vmx.cpu2.may);
     refuse(v, MTD_CTRL, (cpu & ~cpu_ok) || (cpu2 & ~cpu2_ok));
     v->ctrl[0] = cpu & cpu_ok, v->ctrl[1] = cpu2 & cpu2_ok;
+    v->controls = true;
 }
 
 static void inject_set(struct vcpu *v, u32 info, u32 error) {
@@ -320,36 +361,43 @@ static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
         u64 cr0 = vmx_cr0(v), cr4 = vmx_cr4(v); /* the guest changed bits that were its own */
         v->cr0_mask = s->cr0_mask, v->cr4_mask = s->cr4_mask;
         v->exc = s->exc_intercepts;
+        v->controls = true;
         cr0_set(v, cr0), cr4_set(v, cr4);
     }
 }
 
 /* What the hardware refuses makes the entry fail; what would hurt us at or after the entry is refused here. */
-void vmx_set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {
-    struct vcpu *v = ec->vcpu;
-    const struct abi_state *s = &u->state;
+PIECE few_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
     vmx_use(ec);
-    uregs_set(&ec->regs, s, mtd);
-    if (mtd & MTD_RSP)
-        vmwrite(GUEST_RSP, s->rsp);
     if (mtd & MTD_RIP) {
         vmwrite(GUEST_RIP, s->rip);
-        v->inj_len = (u32)s->inst_len;
+        ec->vcpu->inj_len = (u32)s->inst_len;
     }
-    if (mtd & MTD_RFLAGS)
-        vmwrite(GUEST_RFLAGS, s->rflags | RFLAGS_RESERVED1);
-    if (mtd & MTD_BASICS)
-        segments_set(s, mtd);
-    if (mtd & (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER))
+    if (mtd & MTD_REGS) {
+        uregs_set(&ec->regs, s, mtd);
+        if (mtd & MTD_RSP)
+            vmwrite(GUEST_RSP, s->rsp);
+        if (mtd & MTD_RFLAGS)
+            vmwrite(GUEST_RFLAGS, s->rflags | RFLAGS_RESERVED1);
+    }
+}
+
+PIECE rest_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
+    if (mtd & MTD_SEGMENTS)
+        segments_set(v, s, mtd);
+    if (mtd & MTD_SYSTEM)
         system_set(v, s, mtd);
-    if (mtd & MTD_CTRL)
-        controls_set(v, READ_ONCE(s->ctrl[0]), READ_ONCE(s->ctrl[1]));
+    if (mtd & MTD_CTRL) {
+        u32 cpu = READ_ONCE(s->ctrl[0]), cpu2 = READ_ONCE(s->ctrl[1]);
+        if (unlikely((cpu ^ v->ctrl[0]) | (cpu2 ^ v->ctrl[1]) | (v->refused & MTD_CTRL)))
+            controls_set(v, cpu, cpu2);
+    }
     if (mtd & MTD_INJ)
         inject_set(v, READ_ONCE(s->inj_info), s->inj_error);
     if (mtd & MTD_STA)
         activity_set(v, s->intr_state, READ_ONCE(s->actv_state));
-    if (mtd & ABI_MTD_EXT)
+    if (unlikely(mtd & ABI_MTD_EXT))
         extensions_set(v, s, mtd);
-    if (mtd & (MTD_CTRL | MTD_MASKS))
-        v->controls = true;
 }
+
+VCPU_MESSAGES(vmx_get, vmx_set, 0)

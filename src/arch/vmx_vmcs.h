@@ -28,7 +28,7 @@ enum {
 };
 enum { HOST_IDTR_BASE = 0x6c0e, HOST_SYSENTER_ESP = 0x6c10, HOST_SYSENTER_EIP = 0x6c12, HOST_RIP = 0x6c16 };
 enum { HOST_RSP = 0x6c14 }; /* written by the world switch */
-enum { SEG_CS = 1, SEG_SS = 2, SEG_LDTR = 6, SEG_TR = 7, SEG_GDTR = 8, SEG_IDTR = 9 };
+enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_GDTR, SEG_IDTR };
 
 /* Controls, 24.6 to 24.8. FORCED: always on; CHOICE: the VMM may switch them on. */
 #define PIN_FORCED (1u << 0 | 1u << 3 | 1u << 5) /* external interrupts exit, NMIs exit, virtual NMIs */

@@ -54,13 +54,15 @@ static bool ec_hazards(struct cpu *c, struct ec *ec) {
     return false;
 }
 
-/* The FPU and the FS and GS bases are not switched at every entry: they have an owner. */
-static inline void bases_load(struct cpu *c, struct ec *ec) {
-    arch_bases_switch(&c->bases_owner->bases, &ec->bases);
-    c->bases_owner = ec;
+static __attribute__((noinline)) struct ec *predictors_clear(struct cpu *c, struct ec *ec) {
+    c->trained_by = ec->pd;
+    if (mitigations & MIT_DOMAIN_SWITCH)
+        mitigate_domain_switch();
+    return ec;
 }
 
-static void fpu_load(struct cpu *c, struct ec *ec) {
+/* The FPU and the FS and GS bases are not switched at every entry: they have an owner. */
+static inline void fpu_load(struct cpu *c, struct ec *ec) {
     if (!c->fpu_on)
         arch_fpu_enable();
     c->fpu_on = true;
@@ -72,20 +74,22 @@ static void fpu_load(struct cpu *c, struct ec *ec) {
     c->fpu_owner = ec;
 }
 
-static inline void predictors_check(struct cpu *c, struct pd *pd) {
-    if (likely(c->trained_by == pd))
-        return;
-    c->trained_by = pd;
-    if (mitigations & MIT_DOMAIN_SWITCH)
-        mitigate_domain_switch();
+/* Returns ec, who is next. */
+static inline struct ec *predictors_check(struct cpu *c, struct ec *ec) {
+    if (likely(!(mitigations & MIT_DOMAIN_SWITCH) || c->trained_by == ec->pd)) {
+        c->trained_by = ec->pd;
+        return ec;
+    }
+    return predictors_clear(c, ec);
 }
 
 struct ec *core_thread_load(struct cpu *c, struct ec *ec) {
     if (c->space != ec->pd)
         arch_space_load(c, ec->pd);
-    predictors_check(c, ec->pd);
-    if (c->bases_owner != ec)
-        bases_load(c, ec);
+    if (c->bases_owner != ec) {
+        arch_bases_switch(&c->bases_owner->bases, &ec->bases);
+        c->bases_owner = ec;
+    }
     if (unlikely(fpu_stale(c, ec))) {
         if (ec->fpu_used)
             fpu_load(c, ec);
@@ -93,24 +97,26 @@ struct ec *core_thread_load(struct cpu *c, struct ec *ec) {
             arch_fpu_disable();
         c->fpu_on = ec->fpu_used;
     }
-    return ec;
+    return predictors_check(c, ec);
 }
 
 struct ec *core_domain_switch(struct cpu *c, struct ec *ec) {
     arch_space_load(c, ec->pd);
-    c->trained_by = ec->pd;
-    if (mitigations & MIT_DOMAIN_SWITCH)
-        mitigate_domain_switch();
-    return ec;
+    return predictors_clear(c, ec);
 }
 
-/* A guest has its own tables (guest_space), and its host finds those of the VMM again. The world switch overwrites the bases. */
-static struct ec *guest_load(struct cpu *c, struct ec *ec) {
-    if (c->bases_owner != c->idle_ec)
-        bases_load(c, c->idle_ec);
+/* A guest has its own tables (guest_space), and its host finds those of the VMM again, and its bases. Whether the guest may use the FPU says
+ * its own CR0. */
+static __attribute__((noinline)) struct ec *guest_load(struct cpu *c, struct ec *ec) {
     fpu_load(c, ec);
-    predictors_check(c, ec->pd);
-    return ec;
+    return predictors_check(c, ec);
+}
+
+/* Between a guest and the thread that handles its exits mostly nothing is to be loaded. */
+static inline struct ec *ec_load(struct cpu *c, struct ec *ec) {
+    if (ec->kind == EC_VCPU ? c->fpu_owner == ec : c->bases_owner == ec && c->space == ec->pd && !fpu_stale(c, ec))
+        return predictors_check(c, ec);
+    return ec->kind == EC_VCPU ? guest_load(c, ec) : core_thread_load(c, ec);
 }
 
 struct ec *core_receive(struct cpu *c, struct ec *from, struct ec *to) {
@@ -118,7 +124,7 @@ struct ec *core_receive(struct cpu *c, struct ec *from, struct ec *to) {
     return to->cont == CONT_USER ? core_switch(c, from, to) : NULL;
 }
 
-struct ec *core_resume(struct cpu *c) {
+static __attribute__((noinline)) struct ec *resume(struct cpu *c) {
     u32 ignore =
         0; /* teardown goes on for one step at every kernel exit, not longer: who runs next has other things to do */
     rcu_idle_leave(c);
@@ -135,7 +141,7 @@ struct ec *core_resume(struct cpu *c) {
         case CONT_USER:
             if (unlikely(atomic_load_rlx(&ec->hazard)) && ec_hazards(c, ec))
                 continue;
-            return ec->kind == EC_VCPU ? guest_load(c, ec) : core_thread_load(c, ec);
+            return ec_load(c, ec);
         case CONT_RECV:
             ipc_receive(c, ec);
             break;
@@ -173,6 +179,14 @@ struct ec *core_resume(struct cpu *c) {
     }
 }
 
+/* What most find needs no loop, and no look at RCU: nobody but the idle EC leaves idle. */
+struct ec *core_resume(struct cpu *c) {
+    struct ec *ec = c->ec;
+    if (unlikely(atomic_load_acq(&c->hazard) || ec->cont != CONT_USER || atomic_load_rlx(&ec->hazard)))
+        return resume(c);
+    return ec_load(c, ec);
+}
+
 struct ec *core_exception(struct cpu *c, u64 fault_addr) {
     struct ec *ec = c->ec;
     assert(ec->kind != EC_IDLE);
@@ -183,16 +197,12 @@ struct ec *core_exception(struct cpu *c, u64 fault_addr) {
     }
     cpu_count_event(c, CNT_EXCEPTION);
     ec->fault_addr = fault_addr;
-    ec->cont = CONT_EVENT;
-    ec->event = (u8)ec->regs.vec;
     ipc_event(c, (unsigned)ec->regs.vec);
     return core_resume(c);
 }
 
 struct ec *core_vmexit(struct cpu *c, unsigned event) {
     cpu_count_event(c, CNT_VMEXIT);
-    c->ec->event = (u8)event;
-    c->ec->cont = CONT_EVENT;
     ipc_event(c, event);
     return core_resume(c);
 }

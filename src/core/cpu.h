@@ -37,7 +37,7 @@ struct cpu {
     u64 shoot_req, shoot_ack; /* atomic */
     struct ec *fpu_owner;     /* whose image is in the registers */
     bool fpu_on;              /* CR0.TS is clear */
-    struct ec *bases_owner;   /* whose FS/GS bases are in the CPU; idle_ec: nobody's, a guest's */
+    struct ec *bases_owner;   /* whose FS/GS bases are in the CPU; idle_ec: nobody's */
     struct {
         struct rcu_head *next, **next_tail, *wait;
         u64 wait_epoch; /* callbacks in `wait` are ripe when this epoch has ended */

@@ -13,7 +13,7 @@ enum ec_kind { EC_LOCAL, EC_GLOBAL, EC_VCPU, EC_IDLE };
 enum ec_cont {
     CONT_WAIT,    /* local thread between calls (idle); global thread that replied: blocked for good */
     CONT_USER,    /* resume user or guest mode with regs */
-    CONT_RECV,    /* callee: receive the caller's message or event state, then enter at the portal's IP */
+    CONT_RECV,    /* callee: receive the caller's message, then enter at the portal's IP */
     CONT_REPLY,   /* callee: transfer the reply to the caller, then wait */
     CONT_SYSCALL, /* execute the hypercall in regs again: helping retry, or a restarted long operation */
     CONT_EVENT,   /* raise event `event` (startup, or retried because the handler was busy) */
@@ -44,9 +44,8 @@ struct ec {
     struct abi_utcb *utcb; /* kernel's own mapping; NULL for vCPUs */
     u64 utcb_vpn;
     u64 evt_base;
-    u32 mtd; /* of the portal being served */
-    u64 portal_ip, portal_id;
-    struct { /* message transfer in progress */
+    u64 portal_ip, portal_id; /* of the portal being served, before CONT_RECV has an end */
+    struct {                  /* message transfer in progress */
         bool started;
         u32 item, typed;
         u64 xlt, del; /* the receiver's windows, read once */

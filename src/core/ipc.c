@@ -21,13 +21,10 @@ static bool help_loops(const struct ec *ec, const struct ec *target) {
 }
 
 /* The message is still to be received. */
-static inline __attribute__((always_inline)) void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt,
-                                                                bool event) {
+static inline __attribute__((always_inline)) void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt) {
     struct ec *callee = pt->ec;
     assert(!ec->callee);
     link_call(c, ec, callee);
-    ec->in_event = event;
-    callee->mtd = pt->mtd;
     callee->portal_ip = pt->ip;
     callee->portal_id = atomic_load_rlx(&pt->id);
     callee->cont = CONT_RECV;
@@ -61,38 +58,12 @@ struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
     struct ec *callee = pt->ec;
     if (unlikely(callee->cpu != c->id || callee->cont != CONT_WAIT))
         return call_refused(c, ec, callee);
-    link_receiver(c, ec, pt, false);
+    link_receiver(c, ec, pt);
     return core_receive(c, ec, callee);
 }
 
-void ipc_event(struct cpu *c, unsigned number) {
-    struct ec *ec = c->ec;
-    ec_help_end(ec);
-    ec->event = (u8)number;
-    struct pt *pt = LOOKUP(ec, ec->evt_base + number, KOBJ_PT, pt, PERM_PT_CALL);
-    const char *why = NULL;
-    if (unlikely(atomic_load_rlx(&ec->pd->obj.dead)))
-        why = "its domain dies"; /* the memory under it may be gone already: not worth a message to anybody */
-    else if (!pt)
-        why = "no portal for its event";
-    else if (pt->ec->cpu != c->id)
-        why = "the portal of its event is on another CPU";
-    else if (pt->ec->cont == CONT_DEAD)
-        why = "the handler of its event is dead";
-    else if (pt->ec->cont != CONT_WAIT && help_loops(ec, pt->ec))
-        why = "helping loop through an event";
-    if (why) {
-        ec_event_failed(c, ec, number, why);
-    } else if (pt->ec->cont == CONT_WAIT) {
-        link_receiver(c, ec, pt, true);
-    } else {
-        ec->cont = CONT_EVENT;
-        help(c, ec, pt->ec);
-    }
-}
-
 /* State of a thread at an exception, the MTD's fields only. */
-static void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) {
+static __attribute__((noinline)) void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) {
     const struct uregs *r = &ec->regs;
     uregs_get(r, s, mtd);
     if (mtd & MTD_RSP)
@@ -109,7 +80,7 @@ static void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) 
     }
 }
 
-static void thread_state_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
+static __attribute__((noinline)) void thread_state_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
     struct uregs *r = &ec->regs;
     if (mtd & (MTD_ACDB | MTD_R8_R15))
         r->vec = 0; /* RCX and R11 count: arch/regs.h */
@@ -120,6 +91,65 @@ static void thread_state_set(struct ec *ec, const struct abi_state *s, u32 mtd) 
         r->rip = s->rip;
     if (mtd & MTD_RFLAGS)
         r->rflags = (r->rflags & ~RFLAGS_ARITH) | (s->rflags & RFLAGS_ARITH);
+    if (unlikely(!user_ip_ok(r->rip))) {
+        r->vec = 13; /* #GP, raised when it resumes */
+        r->err = 0;
+        ec->event = 13;
+        ec->cont = CONT_EVENT;
+    }
+}
+
+/* Nothing in the state of an event can make it wait: it is received at once. */
+static void event_receive(struct cpu *c, struct ec *ec, const struct pt *pt, unsigned number) {
+    struct ec *callee = pt->ec;
+    struct abi_utcb *u = callee->utcb;
+    u32 mtd = pt->mtd;
+    assert(!ec->callee);
+    link_call(c, ec, callee);
+    ec->in_event = true;
+    portal_enter(callee, pt->ip, atomic_load_rlx(&pt->id));
+    u->items = UTCB_ITEMS(mtd & ABI_MTD_EXT ? ABI_STATE_EXT_WORDS : ABI_STATE_WORDS, 0);
+    u->state.mtd = mtd;
+    if (ec->kind == EC_VCPU)
+        arch_vcpu_get(ec, u, mtd, number);
+    else
+        thread_state_get(ec, &u->state, mtd);
+}
+
+static const char *event_obstacle(struct cpu *c, const struct ec *ec, const struct pt *pt) {
+    if (atomic_load_rlx(&ec->pd->obj.dead))
+        return "its domain dies"; /* the memory under it may be gone already: not worth a message to anybody */
+    if (!pt)
+        return "no portal for its event";
+    if (pt->ec->cpu != c->id)
+        return "the portal of its event is on another CPU";
+    if (pt->ec->cont == CONT_DEAD)
+        return "the handler of its event is dead";
+    return help_loops(ec, pt->ec) ? "helping loop through an event" : NULL;
+}
+
+static __attribute__((noinline)) void event_wait(struct cpu *c, struct ec *ec, struct pt *pt, unsigned number) {
+    ec_help_end(ec);
+    const char *why = event_obstacle(c, ec, pt);
+    if (why) {
+        ec_event_failed(c, ec, number, why);
+    } else if (pt->ec->cont == CONT_WAIT) {
+        event_receive(c, ec, pt, number);
+    } else {
+        ec->cont = CONT_EVENT;
+        help(c, ec, pt->ec);
+    }
+}
+
+void ipc_event(struct cpu *c, unsigned number) {
+    struct ec *ec = c->ec;
+    struct pt *pt = LOOKUP(ec, ec->evt_base + number, KOBJ_PT, pt, PERM_PT_CALL);
+    ec->event = (u8)number;
+    if (likely(pt && !ec->helping && pt->ec->cont == CONT_WAIT && pt->ec->cpu == c->id &&
+               !atomic_load_rlx(&ec->pd->obj.dead)))
+        event_receive(c, ec, pt, number);
+    else
+        event_wait(c, ec, pt, number);
 }
 
 /* Window of an event's reply: the aligned 2^31-page range around the faulting page, for other events around 0 (section 4). */
@@ -178,46 +208,41 @@ static inline __attribute__((always_inline)) enum transfer transfer(struct ec *e
     return transfer_items(ec, from, to, true);
 }
 
-static void receive_event(struct ec *ec, struct ec *from) {
-    struct abi_utcb *u = ec->utcb;
-    u32 mtd = ec->mtd;
-    u->items = UTCB_ITEMS(mtd & ABI_MTD_EXT ? ABI_STATE_EXT_WORDS : ABI_STATE_WORDS, 0);
-    u->state.mtd = mtd;
-    if (from->kind == EC_VCPU)
-        arch_vcpu_get(from, u, mtd, from->event);
-    else
-        thread_state_get(from, &u->state, mtd);
-}
-
 void ipc_receive(struct cpu *c, struct ec *ec) {
     struct ec *from = ec->caller;
     assert(from);
-    if (from->in_event) {
-        receive_event(ec, from);
-    } else {
-        switch (transfer(ec, from, ec)) {
-        case TRANSFER_DONE:
-            break;
-        case TRANSFER_AGAIN:
-            cpu_hazard_set(c, HZ_SCHED);
-            return;
-        case TRANSFER_NOMEM:
-            ec->caller = NULL;
-            from->callee = NULL;
-            ec->cont = CONT_WAIT;
-            ec_set_status(from, NOVA_BAD_MEM);
-            sched_activate(c);
-            return;
-        }
+    switch (transfer(ec, from, ec)) {
+    case TRANSFER_DONE:
+        break;
+    case TRANSFER_AGAIN:
+        cpu_hazard_set(c, HZ_SCHED);
+        return;
+    case TRANSFER_NOMEM:
+        ec->caller = NULL;
+        from->callee = NULL;
+        ec->cont = CONT_WAIT;
+        ec_set_status(from, NOVA_BAD_MEM);
+        sched_activate(c);
+        return;
     }
     portal_enter(ec, ec->portal_ip, ec->portal_id);
 }
 
-/* Reply to an event: typed items, then the state that the handler's MTD selects. */
-static enum transfer reply_event(struct ec *ec, struct ec *to) {
-    struct abi_utcb *u = ec->utcb;
+/* The end of a reply to an event: the state that the handler's MTD selects. */
+static inline void event_end(struct ec *to, const struct abi_utcb *u) {
+    u32 mtd = (u32)atomic_load_rlx(&u->state.mtd);
+    to->in_event = 0;
+    if (to->kind == EC_VCPU) {
+        arch_vcpu_set(to, u, mtd);
+        return;
+    }
+    thread_state_set(to, &u->state, mtd);
+}
+
+/* Typed items of a reply to an event. */
+static enum transfer event_items(struct ec *ec, struct ec *to) {
     if (!ec->xfer.started) {
-        u64 items = atomic_load_rlx(&u->items);
+        u64 items = atomic_load_rlx(&ec->utcb->items);
         u32 untyped = (u32)min_u64(items & 0xffff, UTCB_WORDS);
         ec->xfer.typed = (u32)min_u64(items >> 16 & 0xffff, (UTCB_WORDS - untyped) / 2);
         ec->xfer.started = true;
@@ -226,17 +251,19 @@ static enum transfer reply_event(struct ec *ec, struct ec *to) {
         ec->xfer.del = event_window(to);
         ec->xfer.space = (struct space_progress){0};
     }
-    enum transfer result = TRANSFER_DONE;
-    if (ec->xfer.typed)
-        result = transfer_items(ec, ec, to, false);
-    if (result == TRANSFER_AGAIN)
-        return result;
-    u32 mtd = (u32)atomic_load_rlx(&u->state.mtd);
-    if (to->kind == EC_VCPU)
-        arch_vcpu_set(to, u, mtd);
-    else
-        thread_state_set(to, &u->state, mtd);
-    return TRANSFER_DONE;
+    return transfer_items(ec, ec, to, false);
+}
+
+static inline void reply_end(struct cpu *c, struct ec *ec, struct ec *to) {
+    to->cont = CONT_USER;
+    unlink_call(ec, to);
+    if (unlikely(!c->hops)) {
+        sched_activate(c); /* we were helping: the helper tries again, the caller has an SC of its own */
+        return;
+    }
+    caller_resume(c, to);
+    if (unlikely(sc_dying(c->sc)))
+        cpu_hazard_set(c, HZ_SCHED);
 }
 
 void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
@@ -248,34 +275,25 @@ void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
             sched_activate(c);
         return;
     }
-    enum transfer result = to->in_event ? reply_event(ec, to) : transfer(ec, ec, to);
+    enum transfer result = to->in_event ? event_items(ec, to) : transfer(ec, ec, to);
     if (result == TRANSFER_AGAIN) {
         cpu_hazard_set(c, HZ_SCHED);
         return;
     }
-    to->cont = CONT_USER;
-    if (!to->in_event) {
+    reply_end(c, ec, to);
+    if (to->in_event)
+        event_end(to, ec->utcb);
+    else
         to->regs.rdi = result == TRANSFER_NOMEM ? NOVA_BAD_MEM : NOVA_SUCCESS;
-    } else {
-        to->in_event = 0;
-        if (to->kind != EC_VCPU && unlikely(!user_ip_ok(to->regs.rip))) {
-            to->regs.vec = 13; /* #GP, raised when it resumes */
-            to->regs.err = 0;
-            to->event = 13;
-            to->cont = CONT_EVENT;
-        }
-    }
-    unlink_call(ec, to);
-    if (unlikely(!c->hops)) {
-        sched_activate(c); /* we were helping: the helper tries again, the caller has an SC of its own */
-        return;
-    }
-    caller_resume(c, to);
-    if (unlikely(sc_dying(c->sc)))
-        cpu_hazard_set(c, HZ_SCHED);
 }
 
 struct ec *ipc_reply(struct cpu *c, struct ec *ec) {
+    struct ec *to = ec->caller;
+    if (likely(to && to->in_event && !(atomic_load_rlx(&ec->utcb->items) >> 16 & 0xffff))) {
+        reply_end(c, ec, to);
+        event_end(to, ec->utcb);
+        return NULL;
+    }
     ec->xfer.started = false;
     ec->cont = CONT_REPLY;
     ipc_reply_transfer(c, ec);

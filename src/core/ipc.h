@@ -55,8 +55,8 @@ static inline void caller_resume(struct cpu *c, struct ec *to) {
 struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt);
 /* It replies: transfers to its caller if any, then waits for the next call. The same. */
 struct ec *ipc_reply(struct cpu *c, struct ec *ec);
-/* Continuations CONT_RECV and CONT_REPLY, of events and messages with typed items; both may be preempted in long transfers and go on when
- * called again. */
+/* Continuations CONT_RECV and CONT_REPLY, of messages with typed items; both may be preempted in long transfers and go on when called
+ * again. */
 void ipc_receive(struct cpu *c, struct ec *ec);
 void ipc_reply_transfer(struct cpu *c, struct ec *ec);
 /* c->ec raises event `number`: an implicit call of the portal at its event base + number. */

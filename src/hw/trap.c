@@ -34,7 +34,7 @@ void hw_trap_kernel(struct uregs *r);
 void hw_trap_ist(struct uregs *r, struct cpu *c);
 
 /* Runs vCPUs and idle here until a thread is next; its registers are what entry.S resumes. */
-static struct uregs *leave(struct cpu *c, struct ec *ec) {
+static inline __attribute__((always_inline)) struct uregs *leave(struct cpu *c, struct ec *ec) {
     for (;;) {
         if (ec->kind == EC_VCPU) {
             ec = arch_vcpu_run(c);
@@ -50,13 +50,16 @@ static struct uregs *leave(struct cpu *c, struct ec *ec) {
         }
     }
     assert(ec == c->ec);
-    c->mach.area->entry.ec = ec;
-    if (!(mitigations & MIT_ISOLATION))
-        c->mach.area->tss.rsp[0] = (u64)(&ec->regs + 1);
+    struct hw_area *area = c->mach.area;
+    if (area->entry.ec != ec) {
+        area->entry.ec = ec;
+        if (!(mitigations & MIT_ISOLATION))
+            area->tss.rsp[0] = (u64)(&ec->regs + 1);
+    }
     return &ec->regs;
 }
 
-struct uregs *hw_resume(struct cpu *c) {
+struct uregs *hw_resume(struct cpu *c) { /* the way to guests */
     return leave(c, core_resume(c));
 }
 

@@ -1,20 +1,15 @@
-/* The VT-x world switch, arch/insn.h: vmx_world_switch(rdi struct uregs *, esi launched). */
+/* The VT-x world switch, arch/insn.h: RDI struct uregs *, EAX launched, then the result; RBP is kept. */
 #include "hw/alt.h"
 #define HOST_RSP 0x6c14
     .text
-    .globl vmx_world_switch, vmx_exit
-    .type vmx_world_switch, @function
-vmx_world_switch:
-    pushq %rbx
+    .globl vmx_switch, vmx_exit
+    .type vmx_switch, @function
+vmx_switch:
     pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
     pushq %rdi
-    movl $HOST_RSP, %eax
-    vmwrite %rsp, %rax
-    btl $0, %esi
+    movl $HOST_RSP, %ecx
+    vmwrite %rsp, %rcx
+    btl $0, %eax
     movq 0x00(%rdi), %r15
     movq 0x08(%rdi), %r14
     movq 0x10(%rdi), %r13
@@ -67,12 +62,7 @@ vmx_exit: /* HOST_RIP; RSP as at the VMWRITE */
     ltr %ax
     xorl %eax, %eax
 3:  popq %rdi
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
     popq %rbp
-    popq %rbx
     ret
-    .size vmx_world_switch, . - vmx_world_switch
+    .size vmx_switch, . - vmx_switch
     .section .note.GNU-stack, "", @progbits

@@ -1,20 +1,14 @@
-/* The AMD-V world switch, arch/insn.h: svm_world_switch(rdi guest VMCB, rsi host VMCB, rdx struct uregs *).
+/* The AMD-V world switch, arch/insn.h: RAX guest VMCB, RSI host VMCB, RDX struct uregs *; RBP is kept.
  * The GIF is 0, so nothing is delivered while GS belongs to the guest; RFLAGS.IF must be 1 at VMRUN, or physical interrupts
  * stay masked while the guest runs (APM vol 2 15.21.1 "V_INTR_MASKING"). */
 #include "hw/alt.h"
     .text
-    .globl svm_world_switch
-    .type svm_world_switch, @function
-svm_world_switch:
-    pushq %rbx
+    .globl svm_switch
+    .type svm_switch, @function
+svm_switch:
     pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
     pushq %rdx
     pushq %rsi
-    movq %rdi, %rax
     vmload %rax
     movq 0x00(%rdx), %r15
     movq 0x08(%rdx), %r14
@@ -55,12 +49,7 @@ svm_world_switch:
     alt ALT_RSB
     call rsb_fill /* before the first return that a guest could have trained */
     alt_end
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
     popq %rbp
-    popq %rbx
     ret
-    .size svm_world_switch, . - svm_world_switch
+    .size svm_switch, . - svm_switch
     .section .note.GNU-stack, "", @progbits

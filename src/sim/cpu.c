@@ -155,9 +155,13 @@ void arch_fpu_load(const void *image) { memcpy(arch_cpu_self()->mach.fpu, image,
 void arch_fpu_enable(void) { arch_cpu_self()->mach.fpu_disabled = false; }
 void arch_fpu_disable(void) { arch_cpu_self()->mach.fpu_disabled = true; }
 
+struct arch_bases arch_bases_read(void) {
+    return (struct arch_bases){arch_cpu_self()->mach.fs_base, arch_cpu_self()->mach.gs_base};
+}
+
 void arch_bases_switch(struct arch_bases *from, const struct arch_bases *to) {
     struct mach_cpu *m = &arch_cpu_self()->mach;
-    *from = (struct arch_bases){m->fs_base, m->gs_base};
+    *from = arch_bases_read();
     m->fs_base = to->fs;
     m->gs_base = to->gs;
 }

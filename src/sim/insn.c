@@ -136,7 +136,8 @@ void sim_speculate(struct cpu *c) {
     assert(!(mitigations & MIT_IBPB) || !m->branches || m->branches == pd);
     assert(!(mitigations & MIT_RSB) || !m->returns || m->returns == pd);
     assert(!(mitigations & MIT_L1D) || c->ec->kind != EC_VCPU || m->l1d_clean);
-    assert(!(mitigations & MIT_EAGER_FPU) || (!m->fpu_disabled && c->fpu_owner == c->ec));
+    assert(!(mitigations & MIT_EAGER_FPU) || c->fpu_owner == c->ec); /* a guest has its own CR0 */
+    assert(!(mitigations & MIT_EAGER_FPU) || c->ec->kind == EC_VCPU || !m->fpu_disabled);
     m->branches = m->returns = pd;
     m->l1d_clean = false;
 }

@@ -34,7 +34,12 @@ static unsigned program_count;
 
 void clgi(void) { arch_cpu_self()->mach.gif = false; }
 void stgi(void) { arch_cpu_self()->mach.gif = true; }
-void svm_host_save(u64 vmcb_pa) { assert(sim_phys(PADDR(vmcb_pa)) && arch_cpu_self()->mach.efer & EFER_SVME); }
+void svm_host_save(u64 vmcb_pa) {
+    struct vmcb *host = sim_phys(PADDR(vmcb_pa));
+    assert(host && arch_cpu_self()->mach.efer & EFER_SVME);
+    host->fs.base = arch_cpu_self()->mach.fs_base;
+    host->kernel_gs_base = arch_cpu_self()->mach.gs_base;
+}
 u32 rdpkru(void) { return 0; }
 void wrpkru(u32 v) { (void)v; }
 
@@ -308,9 +313,9 @@ static u64 guest_run(struct mach_cpu *m, struct vmcb *v, struct uregs *r) {
 
 void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     struct mach_cpu *m = &arch_cpu_self()->mach;
-    struct vmcb *v = sim_phys(PADDR(guest_vmcb_pa));
+    struct vmcb *v = sim_phys(PADDR(guest_vmcb_pa)), *host = sim_phys(PADDR(host_vmcb_pa));
     assert(m->efer & EFER_SVME && m->vm_hsave && !(m->vm_hsave & PAGE_MASK) && !m->gif && m->locks_held == 0);
-    assert(v && !(guest_vmcb_pa & PAGE_MASK) && sim_phys(PADDR(host_vmcb_pa)));
+    assert(v && !(guest_vmcb_pa & PAGE_MASK) && host);
     v->exitinfo1 = v->exitinfo2 = v->exitintinfo = 0;
     sim_stores_done(); /* as sim_user_run */
     sim_hash_registers(regs, 8);
@@ -328,7 +333,8 @@ void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
     sim_hash_value(v->rip);
     sim_hash_value(v->rax);
     TRACE(vmexit, arch_cpu_self(), v->rip, v->exitcode);
-    m->fs_base = m->gs_base = 0xdead0000dead0000ul; /* what VMLOAD of the host state leaves is not any thread's */
+    m->fs_base = host->fs.base; /* VMLOAD */
+    m->gs_base = host->kernel_gs_base;
     m->gif = false;
     sim_shut_begin(m);
 }

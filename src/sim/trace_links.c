@@ -26,7 +26,7 @@ static void call_begun(const struct cpu *c, struct trace_obj *o, const struct ec
     struct trace_obj *callee = trace_obj(ec->callee);
     unsigned depth = trace_depth(o);
     if (!callee->name)
-        trace_name(callee, trace_code(ec->callee->portal_ip));
+        trace_name(callee, trace_code(ec->callee->cont == CONT_RECV ? ec->callee->portal_ip : ec->callee->regs.rip));
     u32 e = ec->in_event
                 ? TRACE_EVENT(c, EV_CALL, o, "event %s calls %s", trace_event_name(ec, ec->event), trace_label(callee))
                 : TRACE_EVENT(c, EV_CALL, o, "calls %s", trace_label(callee));

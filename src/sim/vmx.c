@@ -444,7 +444,8 @@ static u64 msrs_load(struct mach_cpu *m, u64 pa, u64 count) {
 static void host_load(struct mach_cpu *m, struct sim_vmcs *v) {
     assert(sim_vmcs_get(v, HOST_CR3) ==
            arch_cpu_self()->space->host.root.v); /* an exit must not change the address space */
-    assert(sim_vmcs_get(v, HOST_EFER) == m->efer && sim_vmcs_get(v, HOST_CR4) == m->cr4 && !m->fpu_disabled);
+    assert(sim_vmcs_get(v, HOST_EFER) == m->efer && sim_vmcs_get(v, HOST_CR4) == m->cr4);
+    m->fpu_disabled = sim_vmcs_get(v, HOST_CR0) & 8; /* TS */
     m->fs_base = sim_vmcs_get(v, HOST_FS_BASE);
     m->gif = true;
     u64 bad = msrs_load(m, sim_vmcs_get(v, EXIT_MSR_LOAD), sim_vmcs_get(v, EXIT_LOAD_COUNT));

@@ -35,6 +35,7 @@ static struct {
     u32 features_d; /* CPUID 8000000A EDX */
     u32 asids;
     unsigned flushes_all, flushes_asid;
+    struct arch_bases bases; /* of the thread that is on the CPU */
 } rec;
 
 static const struct cpuid_regs leaf1 = {.c = 1u << 26 | 1u << 27 | 1u << 17},
@@ -145,6 +146,8 @@ static void test_slab_free(struct slab_cache *c, struct account *a, void *p) {
     free(p);
 }
 static u64 test_clock(void) { return 1000; }
+static struct cpu *test_cpu_self(void) { return &cpu0; }
+static struct arch_bases test_bases_read(void) { return rec.bases; }
 static void test_world_switch(u64 guest, u64 host, struct uregs *regs);
 
 #define cpuid                test_cpuid
@@ -171,6 +174,8 @@ static void test_world_switch(u64 guest, u64 host, struct uregs *regs);
 #define arch_ptr_phys        test_ptr_phys
 #define arch_preempt_pending test_preempt
 #define arch_clock           test_clock
+#define arch_cpu_self        test_cpu_self
+#define arch_bases_read      test_bases_read
 #define core_resume          test_resume
 #define core_vmexit          test_vmexit
 #define ec_kill              test_kill
@@ -187,6 +192,7 @@ static void test_world_switch(u64 guest, u64 host, struct uregs *regs);
 #define svm_state_init        test_svm_state_init
 #define svm_get               test_svm_get
 #define svm_set               test_svm_set
+#define svm_run               test_svm_run
 #define svm_state_valid       test_svm_state_valid
 #define vcpu_xcr0_valid       test_vcpu_xcr0_valid
 #define vcpu_lazy_load        test_vcpu_lazy_load
@@ -227,6 +233,9 @@ static void test_world_switch(u64 guest, u64 host, struct uregs *regs) {
     assert_ptr_equal(cpu0.guest_space, &guest_pd);
     assert_true(b->asid > 0 && b->asid < rec.asids);
     assert_true(b->misc2 & 1);
+    const struct vmcb *h = (const struct vmcb *)host; /* what VMLOAD brings back */
+    assert_true(h->fs.base == rec.bases.fs && h->kernel_gs_base == rec.bases.gs);
+    rec.bases = (struct arch_bases){rec.switches * 0x1000ul, rec.switches * 0x2000ul};
     rec.switches++;
     rec.seen = b;
     rec.xcr0_in_guest = rec.xcr0;

@@ -404,15 +404,25 @@ static void state_invalid_is_refused_before_vmrun(void **state) {
         {&s->tsc_aux, 1ul << 32, MTD_TSC_AUX}, {&s->pat, 2, MTD_PAT},
     };
     s->xcr0 = 1;
-    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-        u64 good = *cases[i].field;
-        *cases[i].field = cases[i].bad;
-        arch_vcpu_set(&vcpu_ec, &utcb, cases[i].mtd);
+    for (unsigned i = 0; i < 2 * ARRAY_SIZE(cases); i++) { /* alone, and with all other fields as they are */
+        unsigned n = i % ARRAY_SIZE(cases);
+        u32 mtd = cases[n].mtd | (i == n ? 0 : 0x1fffff);
+        u64 good = *cases[n].field;
+        *cases[n].field = cases[n].bad;
+        arch_vcpu_set(&vcpu_ec, &utcb, mtd);
+        assert_int_equal(run(), EVT_SVM_INVALID);
+        arch_vcpu_set(&vcpu_ec, &utcb, mtd); /* once more the same */
         assert_int_equal(run(), EVT_SVM_INVALID);
         assert_int_equal(rec.switches, i);
-        *cases[i].field = good;
-        arch_vcpu_set(&vcpu_ec, &utcb, cases[i].mtd);
+        *cases[n].field = good;
+        arch_vcpu_set(&vcpu_ec, &utcb, mtd);
         assert_int_equal(run(), 0x72);
+    }
+    s->cr0 = 1ul << 31 | 1, s->cr4 = 1 << 5, s->efer = EFER_LME, s->cs.ar = 0x29b;
+    for (unsigned i = 0; i < 4; i++) {
+        s->cs.ar = i & 1 ? 0x69b : 0x29b; /* L, with and without D */
+        arch_vcpu_set(&vcpu_ec, &utcb, i ? MTD_CS_SS : MTD_CR | MTD_EFER | MTD_CS_SS);
+        assert_int_equal(run(), i & 1 ? EVT_SVM_INVALID : 0x72);
     }
     static const u32 events[] = {INJ_VALID | 0x100, INJ_VALID | 0x700, INJ_VALID | 0x302, INJ_VALID | 0x320};
     unsigned before = rec.switches;

@@ -28,7 +28,11 @@ static void run_forced_intercepts_stay(void **state) {
     utcb.state.ctrl[0] = 1 << 18;
     utcb.state.exc_intercepts = 1 << 14;
     utcb.state.cr0_mask = 1;
-    arch_vcpu_set(&vcpu_ec, &utcb, MTD_CTRL | MTD_MASKS);
+    arch_vcpu_set(&vcpu_ec, &utcb, MTD_CTRL);
+    assert_int_equal(run(), 0x72);
+    assert_int_equal(rec.seen->misc1, misc1 | 1 << 18);
+    assert_false(rec.seen->exc & 1 << 14);
+    arch_vcpu_set(&vcpu_ec, &utcb, MTD_MASKS);
     assert_int_equal(run(), 0x72);
     assert_int_equal(rec.seen->misc1, misc1 | 1 << 18);
     assert_true(rec.seen->exc & 1 << 14);

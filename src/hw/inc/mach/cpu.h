@@ -38,3 +38,8 @@ static inline void arch_bases_switch(struct arch_bases *from, const struct arch_
                      : "cc");
     *from = (struct arch_bases){fs, gs};
 }
+static inline struct arch_bases arch_bases_read(void) {
+    struct arch_bases b;
+    __asm__ volatile("rdfsbase %0\n\tswapgs\n\trdgsbase %1\n\tswapgs" : "=&r"(b.fs), "=r"(b.gs));
+    return b;
+}

@@ -3,8 +3,17 @@
 #include "arch/vmx_vmcs.h"
 
 struct uregs;
-unsigned vmx_world_switch(struct uregs *regs, bool launched); /* vmenter.S */
-void vmx_host_write(void);                                    /* cpu.c */
+static inline unsigned vmx_world_switch(struct uregs *regs,
+                                        bool launched) { /* vmenter.S, no C function: it keeps RBP only */
+    unsigned failed = launched;
+    __asm__ volatile("call vmx_switch"
+                     : "+a"(failed), "+D"(regs)
+                     :
+                     : "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory",
+                       "cc");
+    return failed;
+}
+void vmx_host_write(void); /* cpu.c */
 #define INSN_VMX(name)                                                                                                 \
     static inline bool name(u64 pa) {                                                                                  \
         bool done;                                                                                                     \

@@ -57,4 +57,5 @@ struct mach_cpu {
 struct cpu *arch_cpu_self(void);
 void arch_cpu_relax(void);
 bool arch_preempt_pending(void);
+struct arch_bases arch_bases_read(void);
 void arch_bases_switch(struct arch_bases *from, const struct arch_bases *to);
