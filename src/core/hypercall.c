@@ -346,13 +346,14 @@ static __attribute__((noinline)) struct ec *sys_other(struct cpu *c, struct ec *
 }
 
 static __attribute__((noinline)) struct ec *sys_revoke(struct cpu *c, struct ec *ec) {
-    enum abi_status status = memory_awaited(c, ec, revoke(ec));
-    if (unlikely(atomic_load_acq(&c->hazard) == HZ_RCU) && ec->cont == CONT_USER) {
+    struct ec *next = finish_or_wait(c, ec, memory_awaited(c, ec, revoke(ec)));
+    if (unlikely(!next) && ec->cont == CONT_USER && atomic_load_acq(&c->hazard) == HZ_RCU) {
         atomic_fetch_and(&c->hazard, ~(u32)HZ_RCU); /* as core_resume would do, but nobody else runs next */
         assert(c->space == ec->pd && c->trained_by == ec->pd);
         rcu_quiescent(c);
+        next = finish(c, ec, (enum abi_status)ec->regs.rdi);
     }
-    return finish_or_wait(c, ec, status);
+    return next;
 }
 
 /* Each a function of its own, so that none saves registers for another; compared, not looked up: an indirect branch costs more with retpolines. */
