@@ -4,22 +4,6 @@
 #define TABLE_MAX 0x100000u
 enum { SDT_HEADER = 36 };
 
-static u16 le16(const void *p) {
-    u16 v;
-    memcpy(&v, p, 2);
-    return v;
-}
-static u32 le32(const void *p) {
-    u32 v;
-    memcpy(&v, p, 4);
-    return v;
-}
-static u64 le64(const void *p) {
-    u64 v;
-    memcpy(&v, p, 8);
-    return v;
-}
-
 static bool rsdp_ok(const u8 *p) { return !memcmp(p, "RSD PTR ", 8) && !phys_checksum(p, 20); }
 
 static u64 rsdp_scan(const struct phys_reader *r, u64 from, u64 to) {

@@ -4,17 +4,6 @@
 #define CMDLINE_MAX 2048u
 #define INFO_MAX    0x100000u
 
-static u32 le32(const void *p) {
-    u32 v;
-    memcpy(&v, p, 4);
-    return v;
-}
-static u64 le64(const void *p) {
-    u64 v;
-    memcpy(&v, p, 8);
-    return v;
-}
-
 /* Copies a NUL-terminated string of at most `limit` bytes; anything odd becomes the empty string at offset 0. */
 static u32 string_copy(struct loader_info *out, const struct phys_reader *r, u64 addr, u32 limit) {
     u32 start = out->strings_used, n = 0;

@@ -17,3 +17,10 @@ static inline u8 phys_checksum(const void *bytes, u64 size) {
         sum = (u8)(sum + ((const u8 *)bytes)[i]);
     return sum;
 }
+/* Numbers in such tables: little-endian, of any alignment. */
+typedef u16 le16_t __attribute__((aligned(1)));
+typedef u32 le32_t __attribute__((aligned(1)));
+typedef u64 le64_t __attribute__((aligned(1)));
+static inline u16 le16(const void *p) { return *(const le16_t *)p; }
+static inline u32 le32(const void *p) { return *(const le32_t *)p; }
+static inline u64 le64(const void *p) { return *(const le64_t *)p; }

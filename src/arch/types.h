@@ -30,6 +30,7 @@ typedef struct {
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define must_check                      __attribute__((warn_unused_result))
 #define no_inline                       __attribute__((noinline))
+#define force_inline                    inline __attribute__((always_inline))
 #define static_assert _Static_assert
 
 static inline u64 min_u64(u64 a, u64 b) { return a < b ? a : b; }

@@ -40,8 +40,8 @@ bool vcpu_xcr0_valid(u64 xcr0, u64 host);
 #define MTD_SYSTEM   (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER)
 #define MTD_REGS     (MTD_ACDB | MTD_BSD | MTD_RSP | MTD_RFLAGS | MTD_R8_R15)
 #define MTD_ALL      0x1fffffu
-#define PIECE        static inline __attribute__((always_inline)) void
-#define APART        static __attribute__((noinline)) void
+#define PIECE        static force_inline void
+#define APART        static no_inline void
 #define VCPU_MESSAGES(get, set, few_more)                                                                              \
     APART some_get(struct vcpu *v, struct abi_state *s, u32 mtd) { rest_get(v, s, mtd); }                              \
     APART some_set(struct vcpu *v, const struct abi_state *s, u32 mtd) { rest_set(v, s, mtd); }                        \

@@ -179,7 +179,7 @@ void vmx_load(struct ec *ec) {
 
 /* VPIDs of a CPU are used up one after the other; the next generation begins with a flush of all of them. Translations through the
  * guest's table carry the table's address: they are dropped when the table is another one or has changed. */
-static __attribute__((noinline)) void tlb_prepare(struct cpu *c, struct vcpu *v, u64 eptp, u64 gen) {
+static no_inline void tlb_prepare(struct cpu *c, struct vcpu *v, u64 eptp, u64 gen) {
     if (v->vpid_gen != c->guest_flush_gen) {
         if (c->next_asid == 0 || c->next_asid >= vmx.vpid_count) {
             c->next_asid = 1;

@@ -54,7 +54,7 @@ static bool ec_hazards(struct cpu *c, struct ec *ec) {
     return false;
 }
 
-static __attribute__((noinline)) struct ec *predictors_clear(struct cpu *c, struct ec *ec) {
+static no_inline struct ec *predictors_clear(struct cpu *c, struct ec *ec) {
     c->trained_by = ec->pd;
     if (mitigations & MIT_DOMAIN_SWITCH)
         mitigate_domain_switch();
@@ -107,7 +107,7 @@ struct ec *core_domain_switch(struct cpu *c, struct ec *ec) {
 
 /* A guest has its own tables (guest_space), and its host finds those of the VMM again, and its bases. Whether the guest may use the FPU says
  * its own CR0. */
-static __attribute__((noinline)) struct ec *guest_load(struct cpu *c, struct ec *ec) {
+static no_inline struct ec *guest_load(struct cpu *c, struct ec *ec) {
     fpu_load(c, ec);
     return predictors_check(c, ec);
 }
@@ -124,7 +124,7 @@ struct ec *core_receive(struct cpu *c, struct ec *from, struct ec *to) {
     return to->cont == CONT_USER ? core_switch(c, from, to) : NULL;
 }
 
-static __attribute__((noinline)) struct ec *resume(struct cpu *c) {
+static no_inline struct ec *resume(struct cpu *c) {
     u32 ignore =
         0; /* teardown goes on for one step at every kernel exit, not longer: who runs next has other things to do */
     rcu_idle_leave(c);

@@ -29,7 +29,7 @@ static inline struct ec *finish_or_wait(struct cpu *c, struct ec *ec, enum abi_s
     return likely(ec->cont == CONT_USER) ? finish(c, ec, status) : NULL;
 }
 
-static inline __attribute__((always_inline)) struct ec *sys_call(struct cpu *c, struct ec *ec, u64 rdi) {
+static force_inline struct ec *sys_call(struct cpu *c, struct ec *ec, u64 rdi) {
     struct pt *pt = LOOKUP(ec, ARG_SEL(rdi), KOBJ_PT, pt, PERM_PT_CALL);
     if (unlikely(!pt))
         return finish(c, ec, NOVA_BAD_CAP);
@@ -41,7 +41,7 @@ static inline __attribute__((always_inline)) struct ec *sys_call(struct cpu *c, 
     return core_switch(c, ec, callee);
 }
 
-static inline __attribute__((always_inline)) struct ec *sys_reply(struct cpu *c, struct ec *ec) {
+static force_inline struct ec *sys_reply(struct cpu *c, struct ec *ec) {
     struct ec *to = ec->caller;
     if (unlikely(!to || to->in_event || !c->hops || sc_dying(c->sc) || !words_transfer(ec, to)))
         return ipc_reply(c, ec);
@@ -220,7 +220,7 @@ bool hypercall_finish(struct ec *ec) {
 }
 
 /* Both with the semaphore locked. */
-static __attribute__((noinline)) struct ec *down_wait(struct cpu *c, struct ec *ec, struct sm *sm) {
+static no_inline struct ec *down_wait(struct cpu *c, struct ec *ec, struct sm *sm) {
     enum abi_status status = sm_wait(c, sm, ec->regs.rsi << 32 | (u32)ec->regs.rdx); /* whoever wakes it says */
     if (unlikely(status != NOVA_SUCCESS))
         return finish(c, ec, status);
@@ -230,15 +230,13 @@ static __attribute__((noinline)) struct ec *down_wait(struct cpu *c, struct ec *
     sched_park(c, ec);
     return c->ec->regs.vec == REGS_SYSCALL && c->ec->cont == CONT_USER ? core_switch(c, ec, c->ec) : NULL;
 }
-static __attribute__((noinline)) struct ec *up_wake(struct cpu *c, struct ec *ec, struct sm *sm) {
-    return finish(c, ec, sm_wake(sm));
-}
+static no_inline struct ec *up_wake(struct cpu *c, struct ec *ec, struct sm *sm) { return finish(c, ec, sm_wake(sm)); }
 
 static inline struct ec *down(struct cpu *c, struct ec *ec, struct sm *sm, u64 rdi) {
     return sm_take(sm, rdi >> 4 & HF_SM_ZERO) ? finish(c, ec, NOVA_SUCCESS) : down_wait(c, ec, sm);
 }
 
-static __attribute__((noinline)) struct ec *down_interrupt(struct cpu *c, struct ec *ec, struct sm *sm, u64 rdi) {
+static no_inline struct ec *down_interrupt(struct cpu *c, struct ec *ec, struct sm *sm, u64 rdi) {
     gsi_unmask((unsigned)sm->gsi);
     return down(c, ec, sm, rdi);
 }
@@ -339,13 +337,13 @@ static enum abi_status other(struct ec *ec, unsigned number) {
 }
 
 /* What is not done all the time. */
-static __attribute__((noinline)) struct ec *sys_other(struct cpu *c, struct ec *ec, unsigned number) {
+static no_inline struct ec *sys_other(struct cpu *c, struct ec *ec, unsigned number) {
     if (number >= HC_CREATE_PD && number <= HC_CREATE_SM)
         return finish_or_wait(c, ec, memory_awaited(c, ec, create(ec, number)));
     return finish_or_wait(c, ec, other(ec, number));
 }
 
-static __attribute__((noinline)) struct ec *sys_revoke(struct cpu *c, struct ec *ec) {
+static no_inline struct ec *sys_revoke(struct cpu *c, struct ec *ec) {
     struct ec *next = finish_or_wait(c, ec, memory_awaited(c, ec, revoke(ec)));
     if (unlikely(!next) && ec->cont == CONT_USER && atomic_load_acq(&c->hazard) == HZ_RCU) {
         atomic_fetch_and(&c->hazard, ~(u32)HZ_RCU); /* as core_resume would do, but nobody else runs next */
@@ -357,7 +355,7 @@ static __attribute__((noinline)) struct ec *sys_revoke(struct cpu *c, struct ec 
 }
 
 /* Each a function of its own, so that none saves registers for another; compared, not looked up: an indirect branch costs more with retpolines. */
-static inline __attribute__((always_inline)) struct ec *run(struct cpu *c, struct ec *ec, u64 rdi) {
+static force_inline struct ec *run(struct cpu *c, struct ec *ec, u64 rdi) {
     unsigned number = rdi & 0xf;
     assert(!ec->callee);
     if (number == HC_CALL)

@@ -21,7 +21,7 @@ static bool help_loops(const struct ec *ec, const struct ec *target) {
 }
 
 /* The message is still to be received. */
-static inline __attribute__((always_inline)) void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt) {
+static force_inline void link_receiver(struct cpu *c, struct ec *ec, struct pt *pt) {
     struct ec *callee = pt->ec;
     assert(!ec->callee);
     link_call(c, ec, callee);
@@ -38,7 +38,7 @@ static void help(struct cpu *c, struct ec *ec, struct ec *callee) {
     sched_activate(c);
 }
 
-static __attribute__((noinline)) struct ec *call_refused(struct cpu *c, struct ec *ec, struct ec *callee) {
+static no_inline struct ec *call_refused(struct cpu *c, struct ec *ec, struct ec *callee) {
     if (callee->cpu != c->id) {
         ec_set_status(ec, NOVA_BAD_CPU);
     } else if (callee->cont == CONT_DEAD) {
@@ -63,7 +63,7 @@ struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
 }
 
 /* State of a thread at an exception, the MTD's fields only. */
-static __attribute__((noinline)) void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) {
+static no_inline void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) {
     const struct uregs *r = &ec->regs;
     uregs_get(r, s, mtd);
     if (mtd & MTD_RSP)
@@ -80,7 +80,7 @@ static __attribute__((noinline)) void thread_state_get(const struct ec *ec, stru
     }
 }
 
-static __attribute__((noinline)) void thread_state_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
+static no_inline void thread_state_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
     struct uregs *r = &ec->regs;
     if (mtd & (MTD_ACDB | MTD_R8_R15))
         r->vec = 0; /* RCX and R11 count: arch/regs.h */
@@ -128,7 +128,7 @@ static const char *event_obstacle(struct cpu *c, const struct ec *ec, const stru
     return help_loops(ec, pt->ec) ? "helping loop through an event" : NULL;
 }
 
-static __attribute__((noinline)) void event_wait(struct cpu *c, struct ec *ec, struct pt *pt, unsigned number) {
+static no_inline void event_wait(struct cpu *c, struct ec *ec, struct pt *pt, unsigned number) {
     ec_help_end(ec);
     const char *why = event_obstacle(c, ec, pt);
     if (why) {
@@ -162,8 +162,7 @@ static u64 event_window(const struct ec *ec) {
 enum transfer { TRANSFER_DONE, TRANSFER_AGAIN, TRANSFER_NOMEM };
 
 /* Typed items of `from`'s message, at least one, into `to`'s spaces, resuming at ec->xfer.item. `tell`: its UTCB gets the results. */
-static inline __attribute__((always_inline)) enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *to,
-                                                                          bool tell) {
+static force_inline enum transfer transfer_items(struct ec *ec, struct ec *from, struct ec *to, bool tell) {
     do {
         u32 at = UTCB_WORDS - 2 - 2 * ec->xfer.item;
         u64 *src = &from->utcb->w[at];
@@ -187,7 +186,7 @@ static inline __attribute__((always_inline)) enum transfer transfer_items(struct
 }
 
 /* Message from one thread's UTCB to another's. `ec` is the one of them that is active and keeps the progress. */
-static inline __attribute__((always_inline)) enum transfer transfer(struct ec *ec, struct ec *from, struct ec *to) {
+static force_inline enum transfer transfer(struct ec *ec, struct ec *from, struct ec *to) {
     struct abi_utcb *src = from->utcb, *dst = to->utcb;
     if (!ec->xfer.started) {
         u64 items = atomic_load_rlx(&src->items); /* user memory: read once */

@@ -15,7 +15,7 @@ void kobj_init(struct kobj *o, enum kobj_type type, struct pd *owner) {
     o->owner = owner;
     if (owner)
         kobj_get(&owner->obj);
-    atomic_store_rel(&o->counts, 1); /* the creator's reference */
+    atomic_store_rel(&o->refs, 1); /* the creator's */
 }
 
 void kobj_get(struct kobj *o) {
@@ -32,7 +32,11 @@ bool kobj_tryget(struct kobj *o) {
     return true;
 }
 
-static void destroy(struct kobj *o) {
+void kobj_put(struct kobj *o) {
+    u32 before = atomic_fetch_add(&o->refs, -1);
+    assert(before);
+    if (before > 1)
+        return;
     switch (o->type) {
     case KOBJ_PD:
         pd_destroy(container_of(o, struct pd, obj));
@@ -54,26 +58,19 @@ static void destroy(struct kobj *o) {
     }
 }
 
-void kobj_put(struct kobj *o) {
-    u32 before = atomic_fetch_add(&o->refs, -1);
-    assert(before);
-    if (before == 1)
-        destroy(o);
+bool kobj_cap_get(struct kobj *o) {
+    if (!kobj_tryget(o))
+        return false;
+    atomic_fetch_add(&o->caps, 1);
+    return true;
 }
 
 void kobj_cap_put(struct kobj *o) {
-    if (o->type == KOBJ_PD) { /* dies while it is still held */
-        u32 caps = atomic_fetch_add(&o->caps, -1);
-        assert(caps);
-        if (caps == 1)
-            pd_die(container_of(o, struct pd, obj));
-        kobj_put(o);
-        return;
-    }
-    u64 before = atomic_fetch_add(&o->counts, -KOBJ_CAP);
-    assert(before >> 32 && (u32)before);
-    if (before >> 32 == 2 && o->type == KOBJ_SM)
-        sm_unused(container_of(o, struct sm, obj)); /* RCU keeps it */
-    if ((u32)before == 1)
-        destroy(o);
+    u32 before = atomic_fetch_add(&o->caps, -1);
+    assert(before);
+    if (before == 1 && o->type == KOBJ_PD)
+        pd_die(container_of(o, struct pd, obj));
+    if (before == 2 && o->type == KOBJ_SM)
+        sm_unused(container_of(o, struct sm, obj));
+    kobj_put(o);
 }

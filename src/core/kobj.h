@@ -8,15 +8,10 @@ enum kobj_type { KOBJ_NONE, KOBJ_PD, KOBJ_EC, KOBJ_SC, KOBJ_PT, KOBJ_SM };
 struct pd;
 struct kobj {
     u8 type;
-    u8 dead;  /* atomic: the last reference is gone, or (PD) the last capability */
-    u32 tree; /* derivation tree of its capabilities (node.tree) */
-    union {   /* atomic */
-        struct {
-            u32 refs; /* capabilities and links from other objects */
-            u32 caps; /* capabilities among them */
-        };
-        u64 counts; /* both */
-    };
+    u8 dead;          /* atomic: the last reference is gone, or (PD) the last capability */
+    u32 refs;         /* atomic: capabilities and links from other objects */
+    u32 caps;         /* atomic: capabilities among them */
+    u32 tree;         /* derivation tree of its capabilities (node.tree) */
     struct pd *owner; /* charged; a reference on the owner's shell. NULL: the kernel */
     struct rcu_head rcu;
 };
@@ -28,13 +23,5 @@ must_check bool kobj_tryget(struct kobj *o);
 /* Drops one; the last one runs the type's own destructor, now or on the home CPU, and frees after a grace period. */
 void kobj_put(struct kobj *o);
 /* A capability appears or goes: a reference each, and a PD dies with its last capability. */
-#define KOBJ_CAP (1ul << 32 | 1) /* of the counts */
-must_check static inline bool kobj_cap_get(struct kobj *o) {
-    u64 counts = atomic_load_rlx(&o->counts);
-    do
-        if (!(u32)counts)
-            return false;
-    while (!atomic_cas(&o->counts, &counts, counts + KOBJ_CAP));
-    return true;
-}
+must_check bool kobj_cap_get(struct kobj *o);
 void kobj_cap_put(struct kobj *o);

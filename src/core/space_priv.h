@@ -38,7 +38,7 @@ static inline struct sel_range node_range(unsigned type, const struct node *n) {
     return (struct sel_range){.base = n->base, .order = type == CRD_OBJ ? 0 : n->order};
 }
 /* A function for one type, which its callers know: a copy for each. */
-#define FOR_TYPE static inline __attribute__((always_inline))
+#define FOR_TYPE static force_inline
 /* Both are aligned, so `in` is inside or disjoint if it is the smaller one. */
 static inline bool sel_range_has(struct sel_range r, struct sel_range in) {
     return in.order <= r.order && !((in.base ^ r.base) >> r.order);

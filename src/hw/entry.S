@@ -5,58 +5,23 @@
  * Under isolation all this runs on a thread's tables until CR3 is the kernel's, and on the way back once it is the thread's: then there are only
  * this text, the struct hw_entry and the stack at hand. Frames of traps are at the end of its page instead, and are copied. */
 #include "hw/alt.h"
+#include "hw/gprs.h"
 
     .macro save_gprs
-    push %rax
-    push %rcx
-    push %rdx
-    push %rbx
-    push %rbp
-    push %rsi
-    push %rdi
-    push %r8
-    push %r9
-    push %r10
-    push %r11
-    push %r12
-    push %r13
-    push %r14
-    push %r15
+    .irp reg, rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+    push %\reg
+    .endr
     .endm
     .macro restore_gprs
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %r11
-    pop %r10
-    pop %r9
-    pop %r8
-    pop %rdi
-    pop %rsi
-    pop %rbp
-    pop %rbx
-    pop %rdx
-    pop %rcx
-    pop %rax
+    .irp reg, r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax
+    pop %\reg
+    .endr
     .endm
-
     .macro kept_gprs op /* what C keeps over a call: in place until another EC runs or the EC's registers are looked at */
-    \op %rbx, EC_REGS + 0x58
-    \op %rbp, EC_REGS + 0x50
-    \op %r12, EC_REGS + 0x18
-    \op %r13, EC_REGS + 0x10
-    \op %r14, EC_REGS + 0x08
-    \op %r15, EC_REGS + 0x00
+    gprs_\op EC_REGS, %rsp, rbx, rbp, r12, r13, r14, r15
     .endm
     .macro other_gprs op /* and what it does not, but for RCX and R11 */
-    \op %rdi, EC_REGS + 0x40
-    \op %rsi, EC_REGS + 0x48
-    \op %rdx, EC_REGS + 0x60
-    \op %rax, EC_REGS + 0x70
-    \op %r8, EC_REGS + 0x38
-    \op %r9, EC_REGS + 0x30
-    \op %r10, EC_REGS + 0x28
+    gprs_\op EC_REGS, %rsp, rdi, rsi, rdx, rax, r8, r9, r10
     .endm
     .macro store reg, offset
     mov \reg, \offset(%rsp)

@@ -34,7 +34,7 @@ void hw_trap_kernel(struct uregs *r);
 void hw_trap_ist(struct uregs *r, struct cpu *c);
 
 /* Runs vCPUs and idle here until a thread is next; its registers are what entry.S resumes. */
-static inline __attribute__((always_inline)) struct uregs *leave(struct cpu *c, struct ec *ec) {
+static force_inline struct uregs *leave(struct cpu *c, struct ec *ec) {
     for (;;) {
         if (ec->kind == EC_VCPU) {
             ec = arch_vcpu_run(c);
