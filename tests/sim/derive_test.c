@@ -193,7 +193,7 @@ static void split_root(u64 boot) {
 }
 static void split_under_a_revoke_leaves_nothing(void **s) {
     (void)s;
-    every_schedule(split_root, 2, false);
+    every_schedule(split_root, DEEP, false);
 }
 
 /* --- while another CPU's revoke has changed the tables and not flushed yet --- */

@@ -58,7 +58,7 @@ static void dead_root(u64 cpu) {
 }
 static void second_post_for_the_dead_is_not_lost(void **s) {
     (void)s;
-    every_schedule(dead_root, 2, true);
+    every_schedule(dead_root, DEEP, true);
 }
 
 /* rcu.c: a CPU that leaves idle says so, then follows pointers; who begins an epoch has unlinked before, then looks who is idle. A deadline wakes a

@@ -138,7 +138,7 @@ static void translated_meanwhile(void **s) {
 static void used_meanwhile(void **s) {
     (void)s;
     all(USE, true, false, 1);
-    all(USE, true, true, 2);
+    all(USE, true, true, DEEP);
 }
 static void refilled_meanwhile(void **s) {
     (void)s;
@@ -173,7 +173,7 @@ static void last_root(u64 boot) {
 }
 static void last_capability_goes_while_used(void **s) {
     (void)s;
-    every_schedule(last_root, 2, false);
+    every_schedule(last_root, DEEP, false);
 }
 
 int main(void) {

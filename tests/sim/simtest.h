@@ -127,6 +127,12 @@ static inline void scenario_on(enum sim_vendor vendor, void (*root)(u64), unsign
     if (!getenv("MODEL") && !getenv("STOREBUF") && !getenv("TRACE"))
         assert_int_equal(sim_seeds(&o, 1001, (seeds + 3) / 4, SIM_OK), 0);
 }
+/* Preemptions for every_schedule where two take seconds with sanitizers: then `make check` tries one, check-full (without them) two. */
+#ifdef __SANITIZE_ADDRESS__
+#define DEEP 1
+#else
+#define DEEP 2
+#endif
 /* One CMocka case: what follows sim_begin() on two CPUs in every order with at most so many preemptions; with store buffers, stores stay there
  * until an instruction lets them out. Under ThreadSanitizer each run is a process of its own: there, some orders. */
 static inline void every_schedule(void (*root)(u64), int preemptions, bool store_buffers) {
