@@ -217,10 +217,11 @@ static void park(void) {
     OK(nova_sm_down(0x50, false, 0)); /* never */
 }
 
+static unsigned wide; /* two nodes are taken away, or one: the short way */
 static void revoker(u64 rdi) {
     (void)rdi;
     start_together();
-    OK(nova_revoke(crd_mem(OLD_PAGE, 0, 7), false));
+    OK(nova_revoke(crd_mem(OLD_PAGE, wide, 7), false));
     settled = true;
     park();
 }
@@ -280,6 +281,8 @@ static void unflushed(void (*second)(u64), void (*first)(u64), void (*observer)(
     for (u64 page = OLD_PAGE; page <= NEW_PAGE; page++)
         sim_mem_write(page << PAGE_SHIFT, &page, sizeof(page));
     sim_expect_eq(grab(ABI_ROOT_UTCB, crd_mem(OLD_PAGE, 0, 7), SLOT << 12, crd_mem(SLOT, 0, 3)), crd_mem(SLOT, 0, 3));
+    if (wide)
+        (void)grab(ABI_ROOT_UTCB, crd_mem(NEW_PAGE, 0, 7), (SLOT + 8) << 12, crd_mem(SLOT + 8, 0, 3));
     for (unsigned cpu = 1; cpu < 4; cpu++) {
         worker_prepare(cpu);
         struct thread t = {.ec = sel_new(), .utcb = 0x30000000ul + cpu * PAGE_SIZE};
@@ -293,6 +296,7 @@ static void unflushed(void (*second)(u64), void (*first)(u64), void (*observer)(
 
 static void second_revoke_root(u64 boot) {
     (void)boot;
+    wide = sim_choose(SIM_WORKLOAD, 2);
     unflushed(revoker, revoker, gone_observer);
 }
 static void second_revoke_waits_for_the_flush(void **s) {
