@@ -380,7 +380,8 @@ static void flush_by_asid_where_there_is_one(void **state) {
 static void guest_writes_registers(struct vmcb *b, struct uregs *r) {
     (void)b;
     r->rbx++;
-    rec.dr[0]++;
+    for (unsigned n = 0; n < 4; n++)
+        rec.dr[n] += n + 1;
     rec.pkru++;
 }
 static void lazy_registers_belong_to_their_vcpu(void **state) {
@@ -394,7 +395,8 @@ static void lazy_registers_belong_to_their_vcpu(void **state) {
         run();
         cpu0.ec = &other;
         run();
-        assert_int_equal(rec.dr[0], i + 1);
+        for (unsigned n = 0; n < 4; n++)
+            assert_int_equal(rec.dr[n], (n + 1) * (i + 1));
         assert_int_equal(rec.pkru, i + 1);
     }
     arch_vcpu_fini(&other); /* the owner goes */
