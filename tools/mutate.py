@@ -2,6 +2,7 @@
 
 A fault replaces a few stretches of a file's text and keeps its line numbers, so that only what was changed can make an object differ.
 Comments, preprocessor lines, declarations, klog and assert are left alone. sites(path, text) lists all faults of a file, in file order."""
+import collections
 import hashlib
 import re
 
@@ -221,12 +222,14 @@ def sites(path, text):
 
 
 def sample(texts, seed):
-    """All faults of the files {path: text} in the order of the seed: one of every file first, then as they come."""
-    keyed = []
+    """All faults of the files {path: text} in the order of the seed: one of every file first, then as they come. The order is that of what they
+    change, not of where: a fault stays in the sample while its line is as it was."""
+    keyed, times = [], collections.Counter()
     for path, text in sorted(texts.items()):
         for f in sites(path, text):
-            key = hashlib.sha256(repr((seed, path, f.kind, f.edits)).encode()).digest()
-            keyed.append((key, f))
+            what = (seed, path, f.kind, f.describe(text))
+            times[what] += 1
+            keyed.append((hashlib.sha256(repr((what, times[what])).encode()).digest(), f))
     keyed.sort(key=lambda k: k[0])
     first, rest, seen = [], [], set()
     for _, f in keyed:

@@ -73,9 +73,10 @@ void svm_features_read(struct svm_features *f) {
                     (bit(x1.c, 17) ? EFER_TCE : 0));
 }
 
-/* MSR permission map, APM vol 2 15.11: two bits (read, write) per MSR; three ranges of 0x2000 MSRs, 0x800 bytes each. */
+/* MSR permission map, APM vol 2 15.11: two bits (read, write) per MSR; ranges of 0x2000 MSRs, 0x800 bytes each, from 0 and from 0xc0000000;
+ * none of the third, from 0xc0010000, passes. */
 static void msrpm_pass(u8 *map, u32 msr) {
-    u32 n = (msr & 0x1fff) + (msr >= 0xc0010000 ? 0x4000 : msr >= 0xc0000000 ? 0x2000 : 0);
+    u32 n = (msr & 0x1fff) + (msr >= 0xc0000000 ? 0x2000 : 0);
     map[n >> 2] &= (u8) ~(3u << (n & 3) * 2);
 }
 

@@ -92,9 +92,8 @@ static no_inline void thread_state_set(struct ec *ec, const struct abi_state *s,
     if (mtd & MTD_RFLAGS)
         r->rflags = (r->rflags & ~RFLAGS_ARITH) | (s->rflags & RFLAGS_ARITH);
     if (unlikely(!user_ip_ok(r->rip))) {
-        r->vec = 13; /* #GP, raised when it resumes */
         r->err = 0;
-        ec->event = 13;
+        ec->event = 13; /* #GP, raised when it resumes */
         ec->cont = CONT_EVENT;
     }
 }

@@ -22,7 +22,7 @@ struct pd {
     void *guest_pio_bitmap;  /* arch: I/O permission map of vCPUs (SVM 3 pages), NULL: all intercepted */
     struct spinlock ec_lock; /* rank sm: ecs */
     struct ec *ecs;          /* all of its ECs, by ec->pd_next */
-    u64 host_gen, guest_gen; /* atomic: bumped by every shootdown (shoot.c) */
+    u64 guest_gen;           /* atomic: bumped by every shootdown of guest tables (shoot.c) */
     u16 dma_domain;          /* atomic: of the IOMMU; 0: has no device (arch/vtd.c) */
     bool is_root;
     struct pd *reap_next; /* dying PDs of a CPU */

@@ -11,7 +11,7 @@
  *
  *   revoker                                  target (arch_space_load)
  *   tables changed                           c->space_next = pd
- *   pd->host_gen++ (locked: a full fence)    CR3 = pd->host.root  (serializing)
+ *   full fence                               CR3 = pd->host.root  (serializing)
  *   c->space_next == pd ? req++, IPI         c->space = pd
  *   c->space == pd ? likewise                reads tables
  *
@@ -25,9 +25,10 @@ void shoot_serve(struct cpu *c) {
     atomic_store_rel(&c->shoot_ack, req); /* pairs with the wait below */
 }
 
-/* Which other CPUs may hold translations, as bits: they have been asked to drop them. */
+/* Which other CPUs may hold translations, as bits: they have been asked to drop them. The fence: picture above. */
 static no_inline u64 others_ask(const struct cpu *self, const struct pd *pd, bool host, bool guest) {
     u64 asked = 0;
+    atomic_fence();
     for (unsigned i = 0; i < cpu_count; i++) {
         struct cpu *c = cpus[i];
         if (!c || c == self)
@@ -59,11 +60,8 @@ void shoot_down(struct pd *pd, unsigned tables) {
     struct cpu *self = arch_cpu_self();
     bool host = tables & NODE_HOST, guest = tables & NODE_GUEST;
     cpu_count_event(self, CNT_SHOOTDOWN);
-    if (host)
-        atomic_fetch_add(&pd->host_gen, 1);
     if (guest)
         atomic_fetch_add(&pd->guest_gen, 1); /* read by arch_vcpu_run before each entry */
-    atomic_fence();
     u64 asked = cpu_count > 1 ? others_ask(self, pd, host, guest) : 0;
     if (host && atomic_load_rlx(&self->space) == pd)
         arch_tlb_flush();

@@ -8,7 +8,7 @@
 
 static struct thread thread, handler, server;
 static sel_t done, base, pt;
-static u64 seen_items, seen[UTCB_WORDS], events, regs[16], undefined_ip;
+static u64 seen_items, seen[UTCB_WORDS], events, regs[17], undefined_ip;
 static u32 reply_mtd;
 static u64 reply_value;
 
@@ -53,7 +53,8 @@ static void message_check(unsigned bit, bool is_thread) {
 }
 
 /* --- threads: #UD with known registers --- */
-#define REG(i) (0x1100000000000011ul * ((i) + 1))
+#define REG(i)           (0x1100000000000011ul * ((i) + 1))
+#define ARITHMETIC_FLAGS 0x8d5ul
 ENTRY(on_undefined) {
     const struct thread *t = (const struct thread *)rdi;
     look(t);
@@ -65,11 +66,12 @@ ENTRY(on_undefined) {
 }
 ENTRY(undefined) {
     (void)rdi;
-    u64 r[16];
+    u64 r[17];
     for (unsigned i = 0; i < 16; i++)
         r[i] = REG(i);
+    r[16] = ARITHMETIC_FLAGS | 0x202;
     machine_undefined_regs(r);
-    for (unsigned i = 0; i < 16; i++)
+    for (unsigned i = 0; i < 17; i++)
         regs[i] = r[i];
     wake_up(done);
 }
@@ -109,7 +111,7 @@ static void mtd_thread_in(void) {
         if (bit == 3)
             CHECK_EQ(seen[STATE_WORD(inst_len)], 0);
         if (bit == 4)
-            CHECK_EQ(seen[STATE_WORD(rflags)] & 0x3200, 0x200);
+            CHECK_EQ(seen[STATE_WORD(rflags)] & (ARITHMETIC_FLAGS | 0x3200), ARITHMETIC_FLAGS | 0x200);
         if (bit == 15) /* #UD: no error code, no address */
             CHECK(seen[STATE_WORD(qual)] == 0 && seen[STATE_WORD(qual) + 1] == 0);
     }
@@ -126,6 +128,7 @@ static void mtd_thread_out(void) {
             if (i != 4)
                 CHECK_EQ(regs[i], written ? value : REG(i));
         }
+        CHECK_EQ(regs[16] & ARITHMETIC_FLAGS, (bit == 4 ? value : ~0ul) & ARITHMETIC_FLAGS);
     }
 }
 

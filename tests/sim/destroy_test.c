@@ -223,7 +223,7 @@ static void destroyed_in_every_role(void **s) {
 
 /* --- every schedule of a thread that is made in a domain which dies: it is dead, too --- */
 #define LATE_PD 0x2000ul
-static sel_t late_go, late_done;
+static sel_t late_go, late_begun, late_done;
 static u64 late_status;
 static void late_answer(u64 rdi) {
     (void)rdi;
@@ -232,6 +232,7 @@ static void late_answer(u64 rdi) {
 static void late_maker(u64 rdi) {
     (void)rdi;
     down(late_go);
+    up(late_begun);
     late_status = nova_create_ec(LATE_PD + 1, LATE_PD, UTCB_BASE, 0, 0, 0, false);
     up(late_done);
     (void)nova_sm_down(0x50, false, 0); /* never */
@@ -239,12 +240,13 @@ static void late_maker(u64 rdi) {
 static void late_root(u64 cpu) {
     sim_expect_eq(cpu, 0);
     OK(nova_create_sm(0x50, SEL_PD, 0));
-    late_go = sem_make(0), late_done = sem_make(0);
+    late_go = sem_make(0), late_begun = sem_make(0), late_done = sem_make(0);
     OK(nova_create_pd(LATE_PD, SEL_PD, 0));
     startup_make(1);
     thread_start(1, 10, late_maker);
     sim_begin();
     up(late_go);
+    down(late_begun);
     OK(nova_revoke(crd_obj(LATE_PD, 0, 0x1f), true));
     down(late_done);
     sim_expect_eq(nova_sm_down(0x50, false, sim_clock() + 50000), NOVA_TIMEOUT);
@@ -256,7 +258,8 @@ static void late_root(u64 cpu) {
 }
 static void thread_made_too_late_is_dead(void **s) {
     (void)s;
-    every_schedule(late_root, 2, false);
+    every_schedule(late_root, DEEP, false);
+    every_schedule(late_root, DEEP, true);
 }
 
 int main(void) {

@@ -2,9 +2,10 @@
  * fence or a locked operation (docs/locking.md).
  * Method: such pairs are raced with store buffers; storebuf_test.c shows that these lose the race without a fence. */
 #include "simtest.h"
+#include "core/cpu.h" /* after it: `cpus` */
 
-static void fenced(void (*root)(u64), unsigned cpus, unsigned seeds) {
-    const struct sim_options o = {.cpus = cpus, .root = root, .check_every = 16, .store_buffers = true};
+static void fenced(void (*root)(u64), unsigned count, unsigned seeds) {
+    const struct sim_options o = {.cpus = count, .root = root, .check_every = 16, .store_buffers = true};
     assert_int_equal(sim_seeds(&o, 1, seeds, SIM_OK), 0);
 }
 
@@ -239,11 +240,53 @@ static void no_entry_keeps_a_translation(void **s) {
     every_schedule(once_root, 2, true);
 }
 
+/* The same for a CPU that comes from idle and loads the tables out of which a page is taken: it walks them as they are then, or is told. Again only
+ * the right to write goes: a node that is gone is refunded, which is a locked operation. */
+#define PAGE_VA 0x60000000ul
+static void reader(u64 rdi) {
+    (void)rdi;
+    u64 v;
+    down(again);
+    sim_mem_read(PAGE_VA, &v, sizeof(v));
+    up(seen);
+    down(go); /* never */
+}
+static bool may_write(unsigned cpu, u64 va) {
+    for (unsigned i = 0; i < SIM_TLB_SIZE; i++) {
+        const struct sim_tlb_entry *e = &cpus[cpu]->mach.tlb[i];
+        if (e->page == (va >> PAGE_SHIFT) + 1 && e->perm & PERM_MEM_W)
+            return true;
+    }
+    return false;
+}
+static void switch_root(u64 cpu) {
+    unsigned other = (unsigned)cpu ^ 1;
+    u64 page = PAGE_VA >> PAGE_SHIFT;
+    again = sem_make(0), seen = sem_make(0), go = sem_make(0);
+    ram_map(ABI_ROOT_UTCB, 0);
+    (void)grab(ABI_ROOT_UTCB, crd_mem(RAM_VA >> PAGE_SHIFT, 0, 7), page << 12, crd_mem(page, 0, 7));
+    startup_make(other);
+    thread_start(other, 10, reader);
+    while (!sim_cpu_is_idle(other))
+        sim_step();
+    sim_begin();
+    up(again);
+    OK(nova_revoke(crd_mem(RAM_VA >> PAGE_SHIFT, 0, PERM_MEM_W), false));
+    sim_expect(!may_write(other, PAGE_VA));
+    down(seen);
+    sim_done();
+}
+static void no_switch_keeps_a_translation(void **s) {
+    (void)s;
+    every_schedule(switch_root, 2, true);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(second_post_is_not_lost),      cmocka_unit_test(second_post_for_the_dead_is_not_lost),
-        cmocka_unit_test(no_idle_cpu_is_overlooked),    cmocka_unit_test(no_idle_cpu_is_freed_under),
-        cmocka_unit_test(no_guest_keeps_a_translation), cmocka_unit_test(no_entry_keeps_a_translation),
+        cmocka_unit_test(second_post_is_not_lost),       cmocka_unit_test(second_post_for_the_dead_is_not_lost),
+        cmocka_unit_test(no_idle_cpu_is_overlooked),     cmocka_unit_test(no_idle_cpu_is_freed_under),
+        cmocka_unit_test(no_guest_keeps_a_translation),  cmocka_unit_test(no_entry_keeps_a_translation),
+        cmocka_unit_test(no_switch_keeps_a_translation),
     };
     return cmocka_run_group_tests_name("sim fences", tests, NULL, NULL);
 }

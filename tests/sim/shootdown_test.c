@@ -171,11 +171,44 @@ static void idle_cpu_is_left_alone(void **s) {
     scenario(sleeping_root, 2, 30);
 }
 
+/* Nor does it wait for anything when objects die elsewhere, while a third CPU has to pass. New memory needs no flush at all. */
+static void spinner(u64 rdi) {
+    (void)rdi;
+    for (hits++; !stop;)
+        sim_step();
+    (void)nova_sm_down(0x50, false, 0); /* never */
+}
+static void grace_root(u64 cpu) {
+    unsigned sleeping = (unsigned)(cpu + 1) % 3, passing = (unsigned)(cpu + 2) % 3;
+    stop = false;
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    startup_make(passing);
+    u64 shootdowns = cpus[cpu]->counters[CNT_SHOOTDOWN];
+    thread_start(passing, 10, spinner);
+    sim_expect_eq(cpus[cpu]->counters[CNT_SHOOTDOWN], shootdowns);
+    while (!hits || !sim_cpu_is_idle(sleeping))
+        sim_step();
+    u64 ipis = cpus[sleeping]->counters[CNT_IPI];
+    for (unsigned i = 0; i < 5; i++) {
+        OK(nova_create_sm(0x51, SEL_PD, 0));
+        OK(nova_revoke(crd_obj(0x51, 0, 0x1f), true));
+        while (cpus[cpu]->rcu.count)
+            sim_step();
+    }
+    sim_expect_eq(cpus[sleeping]->counters[CNT_IPI], ipis);
+    stop = true;
+    sim_done();
+}
+static void idle_cpu_sleeps_through_grace_periods(void **s) {
+    (void)s;
+    scenario(grace_root, 3, 30);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(revoke_flushes_all_cpus), cmocka_unit_test(missing_flush_is_noticed),
         cmocka_unit_test(rights_shrink_at_once),   cmocka_unit_test(table_is_freed_after_the_flush),
-        cmocka_unit_test(idle_cpu_is_left_alone),
+        cmocka_unit_test(idle_cpu_is_left_alone),  cmocka_unit_test(idle_cpu_sleeps_through_grace_periods),
     };
     return cmocka_run_group_tests_name("sim shootdown", tests, NULL, NULL);
 }

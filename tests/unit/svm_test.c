@@ -177,8 +177,11 @@ static void nmi_window_opens_at_iret(void **state) {
     abort_code = SVM_EXIT_IRET;
     assert_int_equal(run(), SVM_EXIT_IRET);
     unsigned n = rec.switches;
-    assert_int_equal(run(), SVM_EXIT_IRET); /* open: at once */
+    vcpu_ec.vcpu->vmcb->exitinfo1 = vcpu_ec.vcpu->vmcb->exitinfo2 = 5; /* of an exit before */
+    assert_int_equal(run(), SVM_EXIT_IRET);                            /* open: at once */
     assert_int_equal(rec.switches, n);
+    arch_vcpu_get(&vcpu_ec, &utcb, MTD_QUAL | MTD_INJ, SVM_EXIT_IRET);
+    assert_true(!utcb.state.qual[0] && !utcb.state.qual[1] && !utcb.state.inj_info);
     inject(0, 0);
     abort_code = 0;
     assert_int_equal(run(), 0x72);

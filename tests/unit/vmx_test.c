@@ -33,6 +33,13 @@ static struct {
 static unsigned mcg_writes;
 static u64 real_rdmsr(u32 msr) { return rdmsr(msr); }
 static u64 test_rdmsr(u32 msr) { return real_rdmsr(msr) & ~(deny.msr == msr ? deny.bits : 0); }
+static struct cpuid_regs real_cpuid(u32 leaf, u32 sub) { return cpuid(leaf, sub); }
+static u32 cpuid1_d_lacks;
+static struct cpuid_regs test_cpuid(u32 leaf, u32 sub) {
+    struct cpuid_regs r = real_cpuid(leaf, sub);
+    r.d &= ~(leaf == 1 ? cpuid1_d_lacks : 0);
+    return r;
+}
 static void real_wrmsr(u32 msr, u64 v) { wrmsr(msr, v); }
 static void test_wrmsr(u32 msr, u64 v) {
     mcg_writes += msr == 0x17a && v == 0;
@@ -81,6 +88,7 @@ static void test_kill(struct cpu *c, struct ec *ec, const char *why) {
 static void test_klog_at(enum klog_level level, const char *fmt, ...) { (void)level, (void)fmt; }
 
 #define vmx_world_switch     test_world_switch
+#define cpuid                test_cpuid
 #define rdmsr                test_rdmsr
 #define wrmsr                test_wrmsr
 #define arch_preempt_pending test_preempt
@@ -240,7 +248,11 @@ static void reason_when_something_is_missing(void **state) {
         assert_non_null(strstr(why, rows[i].says));
     }
     deny.bits = 0;
-    assert_null(vendor_choose());
+    for (unsigned bit = 0; bit <= 32; bit++) { /* 32: none */
+        cpuid1_d_lacks = (u32)(1ul << bit);
+        assert_null(vendor_choose());
+        assert_int_equal(vmx.mca, bit != 14);
+    }
 }
 
 static void memory_runs_out(void **state) {
@@ -327,7 +339,7 @@ static void set_get_round_trip(void **state) {
     s->xcr0 = 7, s->xss = 0, s->tsc_offset = 77;
     s->cr0 = 0x80000001, s->efer = 0x501;
     for (struct abi_seg *g = &s->es; g <= &s->tr; g++)
-        g->ar = 0x1abf;
+        g->ar = 0x1abf, g->limit = 0xfedc0000u + (u32)(g - &s->es);
     s->fs.ar = 0x1000;
     in = *s;
     state_put(ALL_MTD);
@@ -642,6 +654,25 @@ static void instruction_of_the_guest_is_not_injected(void **state) {
     assert_int_equal(GET(ENTRY_EVENT), 0); /* INT runs again */
 }
 
+static void guest_interrupted(struct sim_vmcs *v, struct uregs *r) {
+    (void)r;
+    sim_vmcs_put(v, VECTORING_EVENT, VMX_EVENT(rec.reason, 0, 0));
+}
+/* SDM vol 3 27.2.4: exits of other reasons do not come in the middle of an event. */
+static void delivery_cut_short_by_any_exit_is_repeated(void **state) {
+    (void)state;
+    static const unsigned reasons[] = {9, 44, 48,
+                                       49}; /* task switch, APIC access, EPT violation and misconfiguration */
+    for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++) {
+        guest_ready(0x202, 0);
+        rec.guest = guest_interrupted, rec.reason = reasons[i];
+        assert_int_equal(run(), reasons[i]);
+        rec.guest = guest_nothing, rec.reason = EV_CPUID;
+        assert_int_equal(run(), EV_CPUID);
+        assert_int_equal(GET(ENTRY_EVENT) | VMX_EVENT_VALID, VMX_EVENT(reasons[i], 0, 0));
+    }
+}
+
 static void invalid_keeps_the_injection(void **state) {
     (void)state;
     guest_ready(2, 0);
@@ -802,6 +833,7 @@ static void host_nmi_goes_to_the_host(void **state) {
     assert_int_equal(run(), -1);
     assert_int_equal(sim_vmx_counts.nmis, before + 1);
     assert_int_equal(rec.resumes, 1);
+    assert_int_equal(state_take(MTD_INJ, EV_HLT)->inj_info, 0); /* nothing for the guest */
 }
 
 static void iret_that_faulted_blocks_nmis_again(void **state) {
@@ -1116,6 +1148,7 @@ int main(void) {
         T(control_registers_masked_by_us_only),
         T(control_registers_masked_by_the_vmm),
         T(xsetbv_switches_xcr0),
+        T(delivery_cut_short_by_any_exit_is_repeated),
         T(host_nmi_goes_to_the_host),
         T(iret_that_faulted_blocks_nmis_again),
         T(reflected_error_code_arrives),

@@ -191,16 +191,16 @@ static bool exec_probed(u64 rip) {
     return false;
 }
 
-/* RDI = r[16]. */
+/* RDI = r[17]. */
 __asm__(".text\n.globl machine_undefined_regs\nmachine_undefined_regs:\n\t"
         "push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\tpush %rdi\n\t"
-        "mov %rsp, 32(%rdi)\n\t"
+        "mov %rsp, 32(%rdi)\n\tpushq 128(%rdi)\n\tpopfq\n\t"
         "mov (%rdi), %rax\n\tmov 8(%rdi), %rcx\n\tmov 16(%rdi), %rdx\n\tmov 24(%rdi), %rbx\n\t"
         "mov 40(%rdi), %rbp\n\tmov 48(%rdi), %rsi\n\tmov 64(%rdi), %r8\n\tmov 72(%rdi), %r9\n\t"
         "mov 80(%rdi), %r10\n\tmov 88(%rdi), %r11\n\tmov 96(%rdi), %r12\n\tmov 104(%rdi), %r13\n\t"
         "mov 112(%rdi), %r14\n\tmov 120(%rdi), %r15\n\tmov 56(%rdi), %rdi\n\t"
         "ud2\n\t"
-        "push %rdi\n\tmov 8(%rsp), %rdi\n\tpopq 56(%rdi)\n\t"
+        "push %rdi\n\tpushfq\n\tmov 16(%rsp), %rdi\n\tpopq 128(%rdi)\n\tpopq 56(%rdi)\n\t"
         "mov %rax, (%rdi)\n\tmov %rcx, 8(%rdi)\n\tmov %rdx, 16(%rdi)\n\tmov %rbx, 24(%rdi)\n\t"
         "mov %rbp, 40(%rdi)\n\tmov %rsi, 48(%rdi)\n\tmov %r8, 64(%rdi)\n\tmov %r9, 72(%rdi)\n\t"
         "mov %r10, 80(%rdi)\n\tmov %r11, 88(%rdi)\n\tmov %r12, 96(%rdi)\n\tmov %r13, 104(%rdi)\n\t"

@@ -49,7 +49,7 @@ uint64_t machine_image(uint64_t *first_page);
 #define MACHINE_UD_LEN 2u
 void machine_undefined(void);
 /* #UD with these registers (in instruction encoding, RSP excepted: it is told); afterwards r has those it came back with. */
-void machine_undefined_regs(uint64_t r[16]);
+void machine_undefined_regs(uint64_t r[17]);
 /* Raises that exception, if this machine can: a thread of which no more is expected. */
 bool machine_can_raise(unsigned vector);
 void machine_raise(unsigned vector);

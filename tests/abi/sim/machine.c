@@ -52,13 +52,15 @@ static u64 *reg(struct uregs *r, unsigned i) {
                        &r->r8,  &r->r9,  &r->r10, &r->r11, &r->r12, &r->r13, &r->r14, &r->r15};
     return at[i];
 }
-void machine_undefined_regs(uint64_t r[16]) {
+void machine_undefined_regs(uint64_t r[17]) {
     r[4] = sim_regs()->rsp;
     for (unsigned i = 0; i < 16; i++)
         *reg(sim_regs(), i) = r[i];
+    sim_regs()->rflags = r[16];
     sim_raise(6, 0);
     for (unsigned i = 0; i < 16; i++)
         r[i] = *reg(sim_regs(), i);
+    r[16] = sim_regs()->rflags;
 }
 bool machine_can_raise(unsigned vector) { return vector < 30 && vector != 7; /* #NM is the kernel's the first time */ }
 void machine_raise(unsigned vector) { sim_raise(vector, 0); }

@@ -35,7 +35,7 @@ uint64_t machine_image(uint64_t *first_page);
 
 #define MACHINE_UD_LEN 0u
 void machine_undefined(void);
-void machine_undefined_regs(uint64_t r[16]);
+void machine_undefined_regs(uint64_t r[17]);
 bool machine_can_raise(unsigned vector);
 void machine_raise(unsigned vector);
 unsigned machine_entry_read(uint64_t r[17]);
