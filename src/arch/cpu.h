@@ -23,8 +23,7 @@ void arch_cpu_idle(void);
 void arch_putc(char c);
 /* Kicks `cpu` (a logical number) out of user mode, guest mode or idle: it will run core_ipi(). Lossless, cheap to repeat. */
 void arch_ipi_send(unsigned cpu);
-/* Monotonic clock in TSC ticks, the same on all CPUs. */
-u64 arch_clock(void);
+/* u64 arch_clock(void): monotonic, in TSC ticks, the same on all CPUs. */
 /* The one deadline of this CPU: core_timer() is called on it at or after absolute TSC `tsc`. ~0: none. Replaces the earlier one.
  * In the past: at once when interrupts are let in. */
 void arch_deadline_set(u64 tsc);

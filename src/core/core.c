@@ -76,10 +76,8 @@ static inline void fpu_load(struct cpu *c, struct ec *ec) {
 
 /* Returns ec, who is next. */
 static inline struct ec *predictors_check(struct cpu *c, struct ec *ec) {
-    if (likely(!(mitigations & MIT_DOMAIN_SWITCH) || c->trained_by == ec->pd)) {
-        c->trained_by = ec->pd;
+    if (likely(!(mitigations & MIT_DOMAIN_SWITCH) || c->trained_by == ec->pd))
         return ec;
-    }
     return predictors_clear(c, ec);
 }
 

@@ -48,9 +48,7 @@ void timeout_arm(struct timeout_heap *h, struct timeout *t, u64 deadline) {
     h->top = meld(h->top, t);
 }
 
-void timeout_cancel(struct timeout_heap *h, struct timeout *t) {
-    if (!t->armed)
-        return;
+void timeout_remove(struct timeout_heap *h, struct timeout *t) {
     t->armed = false;
     struct timeout *rest = meld_list(t->child);
     if (t == h->top) {

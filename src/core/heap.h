@@ -10,5 +10,9 @@ struct timeout_heap {
     struct timeout *top;
 };
 void timeout_arm(struct timeout_heap *h, struct timeout *t, u64 deadline);
-void timeout_cancel(struct timeout_heap *h, struct timeout *t); /* no-op when not armed */
+void timeout_remove(struct timeout_heap *h, struct timeout *t);
+static inline void timeout_cancel(struct timeout_heap *h, struct timeout *t) {
+    if (unlikely(t->armed))
+        timeout_remove(h, t);
+}
 static inline u64 timeout_first(const struct timeout_heap *h) { return h->top ? h->top->deadline : ~0ul; }

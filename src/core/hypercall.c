@@ -21,7 +21,7 @@ static bool slot_taken(const struct ec *ec) { return objtab_cap(&ec->pd->objtab,
 
 static inline struct ec *finish(struct cpu *c, struct ec *ec, enum abi_status status) {
     ec->regs.rdi = (u32)status;
-    return unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&ec->hazard)) ? NULL : ec;
+    return unlikely(atomic_load_acq(&c->hazard)) ? NULL : ec; /* ec->hazard comes with an IPI, or one of these */
 }
 
 /* The same unless it has blocked, or is executed again. */
@@ -347,7 +347,7 @@ static no_inline struct ec *sys_revoke(struct cpu *c, struct ec *ec) {
     struct ec *next = finish_or_wait(c, ec, memory_awaited(c, ec, revoke(ec)));
     if (unlikely(!next) && ec->cont == CONT_USER && atomic_load_acq(&c->hazard) == HZ_RCU) {
         atomic_fetch_and(&c->hazard, ~(u32)HZ_RCU); /* as core_resume would do, but nobody else runs next */
-        assert(c->space == ec->pd && c->trained_by == ec->pd);
+        assert(c->space == ec->pd);
         rcu_quiescent(c);
         next = finish(c, ec, (enum abi_status)ec->regs.rdi);
     }
@@ -357,7 +357,6 @@ static no_inline struct ec *sys_revoke(struct cpu *c, struct ec *ec) {
 /* Each a function of its own, so that none saves registers for another; compared, not looked up: an indirect branch costs more with retpolines. */
 static force_inline struct ec *run(struct cpu *c, struct ec *ec, u64 rdi) {
     unsigned number = rdi & 0xf;
-    assert(!ec->callee);
     if (number == HC_CALL)
         return sys_call(c, ec, rdi);
     if (number == HC_REPLY)

@@ -52,7 +52,7 @@ static void sc_free(struct rcu_head *h) {
 
 void sc_destroy(struct sc *sc) { inbox_post(sc->cpu, &sc->drop, INBOX_SC_DROP); }
 
-static void dequeue(struct sched *s, struct sc *sc) {
+static inline void dequeue(struct sched *s, struct sc *sc) {
     if (sc->next == sc) {
         s->queue[sc->prio] = NULL;
         s->bitmap[sc->prio / 64] &= ~(1ul << sc->prio % 64);
@@ -62,7 +62,6 @@ static void dequeue(struct sched *s, struct sc *sc) {
         if (s->queue[sc->prio] == sc)
             s->queue[sc->prio] = sc->next;
     }
-    sc->next = sc->prev = NULL;
 }
 
 void sched_enqueue(struct cpu *c, struct sc *sc, bool head) {
@@ -85,7 +84,7 @@ void sched_enqueue(struct cpu *c, struct sc *sc, bool head) {
 }
 
 /* Charges the current SC for the time since it became current. */
-static void charge(struct cpu *c) {
+static inline void charge(struct cpu *c) {
     struct sc *sc = c->sc;
     atomic_fetch_add(&c->sc_seq, 1); /* even again in pick; before the clock: who still saw it even saw no later time */
     u64 now = arch_clock(), spent = now > c->sc_start ? now - c->sc_start : 0;
@@ -105,8 +104,7 @@ static void arm(struct cpu *c) {
     }
 }
 
-void sched_activate(struct cpu *c) {
-    struct ec *ec = c->sc->ec;
+static no_inline void chain_follow(struct cpu *c, struct ec *ec) {
     u32 hops = 0;
     for (unsigned n = 1;; n++) {
         if (n % CHAIN_STEP == 0)
@@ -124,6 +122,15 @@ void sched_activate(struct cpu *c) {
     c->ec = ec;
     c->hops = hops;
 }
+static inline void activate(struct cpu *c, struct ec *ec) {
+    if (unlikely(ec->callee || ec->helping)) {
+        chain_follow(c, ec);
+        return;
+    }
+    c->ec = ec;
+    c->hops = 0;
+}
+void sched_activate(struct cpu *c) { activate(c, c->sc->ec); }
 
 /* A dying SC stays while it is donated: it drives the server until the reply. One whose owner died leaves, but is not freed yet. */
 static bool leaves(const struct sc *sc) { return unlikely(sc_dying(sc)) && !sc->ec->callee; }
@@ -153,7 +160,7 @@ static void pick(struct cpu *c) {
         atomic_store_rel(&c->sc_seq, c->sc_seq + 1);
         break;
     }
-    sched_activate(c);
+    activate(c, c->sc->ec);
     arm(c);
 }
 
@@ -196,27 +203,14 @@ void sched_drop(struct cpu *c) {
     pick(c);
 }
 
-static void unpark(struct sc *sc) {
-    struct ec *ec = sc->parked_on;
-    if (sc->prev)
-        sc->prev->next = sc->next;
-    else
-        ec->parked = sc->next;
-    if (sc->next)
-        sc->next->prev = sc->prev;
-    sc->next = sc->prev = NULL;
-    sc->parked_on = NULL;
-    sc->state = SC_NEW;
-}
-
 void sched_unpark_all(struct cpu *c, struct ec *ec) {
-    while (ec->parked) {
-        struct sc *sc = ec->parked;
-        unpark(sc);
+    for (struct sc *sc = ec->parked, *next; sc; sc = next) {
+        next = sc->next;
         if (!sc->left)
             sc->left = sc->quantum;
         sched_enqueue(c, sc, false);
     }
+    ec->parked = NULL;
 }
 
 void sched_inbox_drop(struct cpu *c, struct sc *sc) {
@@ -236,7 +230,12 @@ void sched_inbox_drop(struct cpu *c, struct sc *sc) {
         break;
     case SC_PARKED:
         if (leaves(sc)) {
-            unpark(sc);
+            if (sc->prev)
+                sc->prev->next = sc->next;
+            else
+                sc->parked_on->parked = sc->next;
+            if (sc->next)
+                sc->next->prev = sc->prev;
             sc_retire(sc);
         }
         break;

@@ -19,7 +19,7 @@ struct sc {
     u64 quantum, left;      /* TSC ticks */
     u64 used;               /* atomic, TSC ticks */
     struct sc *next, *prev; /* run queue or parking list */
-    struct ec *parked_on;
+    struct ec *parked_on;   /* of SC_PARKED */
     struct inbox_item ready, drop;
 };
 struct sched {

@@ -18,7 +18,7 @@ struct sm *sm_create(struct pd *owner, u64 counter) {
 }
 
 /* With the lock: ec leaves the queue, whoever did this decides what its down returns. */
-static void unlink_ec(struct sm *sm, struct ec *ec, enum abi_status status) {
+static inline void unlink_ec(struct sm *sm, struct ec *ec, enum abi_status status) {
     assert(atomic_load_rlx(&ec->sm) == sm);
     if (ec->sm_prev)
         ec->sm_prev->sm_next = ec->sm_next;
@@ -33,7 +33,7 @@ static void unlink_ec(struct sm *sm, struct ec *ec, enum abi_status status) {
     atomic_store_rel(&ec->sm, NULL);
 }
 
-static void wake(struct ec *ec) {
+static inline void wake(struct ec *ec) {
     struct cpu *c = arch_cpu_self();
     if (ec->cpu == c->id)
         ec_woken(c, ec);

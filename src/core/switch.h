@@ -29,7 +29,6 @@ static inline struct ec *core_switch(struct cpu *c, struct ec *from, struct ec *
     if (unlikely(mitigations & (MIT_ISOLATION | MIT_DOMAIN_SWITCH)))
         return core_domain_switch(c, to);
     arch_space_switch(c, to->pd, false);
-    c->trained_by = to->pd;
     return to;
 }
 

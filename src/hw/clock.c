@@ -10,8 +10,6 @@
 
 u32 hw_tsc_khz;
 
-u64 arch_clock(void) { return rdtsc(); }
-
 void clock_wait_us(u64 us) {
     u64 end = rdtsc() + us * hw_tsc_khz / 1000;
     while (rdtsc() < end)

@@ -19,6 +19,7 @@ static inline struct cpu *arch_cpu_self(void) {
     return c;
 }
 static inline void arch_cpu_relax(void) { __builtin_ia32_pause(); }
+static inline u64 arch_clock(void) { return __builtin_ia32_rdtsc(); }
 bool arch_preempt_pending(void);
 /* KERNEL_GS_BASE holds the user's GS base while we are in the kernel; swapgs brings it within reach. An NMI in between finds its CPU by its stack
  * (entry.S). Written is only what differs: most threads change neither. */

@@ -56,6 +56,7 @@ struct mach_cpu {
 
 struct cpu *arch_cpu_self(void);
 void arch_cpu_relax(void);
+u64 arch_clock(void);
 bool arch_preempt_pending(void);
 struct arch_bases arch_bases_read(void);
 void arch_bases_switch(struct arch_bases *from, const struct arch_bases *to);
