@@ -169,6 +169,7 @@ bool core_cpu_init(struct cpu *c) {
     struct sc *sc = sc_create(&kernel_pd, ec, 0, 1000000);
     if (!sc || space_cap_create(&kernel_pd, c->id, &sc->obj, PERM_SC_ALL) != NOVA_SUCCESS)
         return false;
+    kobj_get(&sc->obj);
     sc->state = SC_RUNNING;
     c->idle_ec = c->bases_owner = c->ec = ec;
     c->idle_sc = c->sc = sc;
@@ -255,9 +256,6 @@ bool core_root_init(struct cpu *c) {
         goto nomem;
     ec->sc = sc;
     sched_enqueue(c, sc, false);
-    kobj_put(&ec->obj);
-    kobj_put(&sc->obj);
-    kobj_put(&pd->obj);
     return true;
 nomem:
     klog_at(KLOG_FATAL, "boot: the kernel's memory pool of %lu KiB is too small for root; the machine needs more RAM\n",

@@ -21,8 +21,7 @@ static void ec_free_parts(struct ec *ec) {
         kmem_pages_free(&pd->account, ec->utcb, 0);
     if (ec->fpu)
         slab_free(&fpu_cache, &pd->account, ec->fpu);
-    slab_free(&ec_cache, &pd->account, ec);
-    kobj_put(&pd->obj);
+    kobj_free(&ec_cache, &ec->obj);
 }
 
 static bool ec_join_pd(struct ec *ec) {
@@ -53,10 +52,9 @@ static void ec_leave_pd(struct ec *ec) {
 
 enum abi_status ec_create(struct pd *pd, enum ec_kind kind, unsigned cpu, u64 utcb_vpn, u64 sp, u64 evt,
                           struct ec **out) {
-    struct ec *ec = slab_alloc(&ec_cache, &pd->account);
+    struct ec *ec = kobj_alloc(&ec_cache, KOBJ_EC, pd);
     if (!ec)
         return NOVA_BAD_MEM;
-    kobj_init(&ec->obj, KOBJ_EC, pd);
     ec->pd = pd;
     ec->kind = (u8)kind;
     ec->cpu = cpu;

@@ -10,10 +10,11 @@
 #include "core/sm.h"
 #include "core/switch.h"
 
-/* Gives the fresh object its first capability and drops the creator's reference. */
+/* Gives the fresh object its first capability, and that the creator's reference. */
 static enum abi_status publish(struct ec *ec, struct kobj *obj, unsigned perm) {
     enum abi_status status = space_cap_create(ec->pd, arg_sel(&ec->regs), obj, perm);
-    kobj_put(obj);
+    if (unlikely(status != NOVA_SUCCESS))
+        kobj_put(obj);
     return status;
 }
 
@@ -176,7 +177,6 @@ static enum abi_status memory_awaited(struct cpu *c, struct ec *ec, enum abi_sta
     return status;
 }
 
-/* The owner is held meanwhile: another CPU may revoke the last capability to it. */
 static enum abi_status create(struct ec *ec, unsigned number) {
     static const u8 right[] = {[HC_CREATE_PD] = PERM_PD_PD,
                                [HC_CREATE_EC] = PERM_PD_EC,
@@ -187,15 +187,13 @@ static enum abi_status create(struct ec *ec, unsigned number) {
         return create_pd_delegate(ec);
     u64 cap = objtab_cap(&ec->pd->objtab, ec->regs.rsi);
     struct pd *owner = container_of(CAP_OBJECT(cap), struct pd, obj);
-    if ((cap & CAP_HAS_MASK(right[number])) != CAP_HAS(KOBJ_PD, right[number]) || !kobj_tryget(&owner->obj))
+    if ((cap & CAP_HAS_MASK(right[number])) != CAP_HAS(KOBJ_PD, right[number]))
         return NOVA_BAD_CAP;
-    enum abi_status status = number == HC_CREATE_PD   ? sys_create_pd(ec, owner, cap & 0xff)
-                             : number == HC_CREATE_EC ? sys_create_ec(ec, owner)
-                             : number == HC_CREATE_SC ? sys_create_sc(ec, owner)
-                             : number == HC_CREATE_PT ? sys_create_pt(ec, owner)
-                                                      : sys_create_sm(ec, owner);
-    kobj_put(&owner->obj);
-    return status;
+    return number == HC_CREATE_PD   ? sys_create_pd(ec, owner, cap & 0xff)
+           : number == HC_CREATE_EC ? sys_create_ec(ec, owner)
+           : number == HC_CREATE_SC ? sys_create_sc(ec, owner)
+           : number == HC_CREATE_PT ? sys_create_pt(ec, owner)
+                                    : sys_create_sm(ec, owner);
 }
 
 static enum abi_status revoke(struct ec *ec) {

@@ -7,15 +7,31 @@
 #include "core/sc.h"
 #include "core/sm.h"
 
-static u32 next_tree; /* atomic: spreads objects over the tree locks */
+static u32 next_tree; /* atomic: spreads objects over the tree locks; two may get the same */
 
 void kobj_init(struct kobj *o, enum kobj_type type, struct pd *owner) {
     o->type = (u8)type;
-    o->tree = (u32)atomic_fetch_add(&next_tree, 1);
+    o->tree = atomic_load_rlx(&next_tree);
+    atomic_store_rlx(&next_tree, o->tree + 1);
     o->owner = owner;
-    if (owner)
-        kobj_get(&owner->obj);
     atomic_store_rel(&o->refs, 1); /* the creator's */
+}
+
+void *kobj_alloc(struct slab_cache *c, enum kobj_type type, struct pd *owner) {
+    if (!kobj_tryget(&owner->obj))
+        return NULL;
+    struct kobj *o = slab_alloc(c, &owner->account);
+    if (likely(o))
+        kobj_init(o, type, owner);
+    else
+        kobj_put(&owner->obj);
+    return o;
+}
+
+void kobj_free(struct slab_cache *c, struct kobj *o) {
+    struct pd *owner = o->owner;
+    slab_free(c, &owner->account, o);
+    kobj_put(&owner->obj);
 }
 
 void kobj_get(struct kobj *o) {
@@ -58,19 +74,13 @@ void kobj_put(struct kobj *o) {
     }
 }
 
-bool kobj_cap_get(struct kobj *o) {
-    if (!kobj_tryget(o))
-        return false;
-    atomic_fetch_add(&o->caps, 1);
-    return true;
-}
-
-void kobj_cap_put(struct kobj *o) {
-    u32 before = atomic_fetch_add(&o->caps, -1);
-    assert(before);
-    if (before == 1 && o->type == KOBJ_PD)
-        pd_die(container_of(o, struct pd, obj));
-    if (before == 2 && o->type == KOBJ_SM)
+void kobj_cap_gone(struct kobj *o, u32 left) {
+    assert(left != ~0u);
+    if (left == 1 && o->type == KOBJ_SM)
         sm_unused(container_of(o, struct sm, obj));
+    if (left)
+        return;
+    if (o->type == KOBJ_PD)
+        pd_die(container_of(o, struct pd, obj));
     kobj_put(o);
 }

@@ -18,18 +18,16 @@ void pd_setup(struct pd *pd) {
 }
 
 struct pd *pd_create(struct pd *owner) {
-    struct pd *pd = slab_alloc(&pd_cache, &owner->account);
+    struct pd *pd = kobj_alloc(&pd_cache, KOBJ_PD, owner);
     if (!pd)
         return NULL;
-    kobj_init(&pd->obj, KOBJ_PD, owner);
     pd->account.parent = owner == &kernel_pd ? NULL : &owner->account;
     pd_setup(pd);
     if (arch_space_init(pd) == NOVA_SUCCESS)
         return pd;
     arch_space_fini(pd);
     ptab_free(&pd->host);
-    slab_free(&pd_cache, &owner->account, pd);
-    kobj_put(&owner->obj);
+    kobj_free(&pd_cache, &pd->obj);
     return NULL;
 }
 
@@ -78,7 +76,6 @@ bool pd_reap(struct cpu *c) {
 
 static void pd_free(struct rcu_head *h) {
     struct pd *pd = container_of(h, struct pd, obj.rcu);
-    struct pd *owner = pd->obj.owner;
     assert(!pd->ecs);
     arch_guest_ports_free(pd);
     arch_space_fini(pd);
@@ -87,8 +84,7 @@ static void pd_free(struct rcu_head *h) {
     ptab_free(&pd->host);
     objtab_free(&pd->objtab, &pd->account);
     assert(atomic_load_rlx(&pd->account.used) == 0);
-    slab_free(&pd_cache, &owner->account, pd);
-    kobj_put(&owner->obj);
+    kobj_free(&pd_cache, &pd->obj);
 }
 
 void pd_destroy(struct pd *pd) { rcu_call(&pd->obj.rcu, pd_free); }

@@ -5,10 +5,9 @@
 static struct slab_cache pt_cache = {.name = "pt", .size = sizeof(struct pt), .align = 32};
 
 struct pt *pt_create(struct pd *owner, struct ec *ec, u32 mtd, u64 ip) {
-    struct pt *pt = slab_alloc(&pt_cache, &owner->account);
+    struct pt *pt = kobj_alloc(&pt_cache, KOBJ_PT, owner);
     if (!pt)
         return NULL;
-    kobj_init(&pt->obj, KOBJ_PT, owner);
     kobj_get(&ec->obj);
     pt->ec = ec;
     pt->mtd = mtd;
@@ -18,10 +17,8 @@ struct pt *pt_create(struct pd *owner, struct ec *ec, u32 mtd, u64 ip) {
 
 static void pt_free(struct rcu_head *h) {
     struct pt *pt = container_of(h, struct pt, obj.rcu);
-    struct pd *owner = pt->obj.owner;
     kobj_put(&pt->ec->obj);
-    slab_free(&pt_cache, &owner->account, pt);
-    kobj_put(&owner->obj);
+    kobj_free(&pt_cache, &pt->obj);
 }
 
 void pt_destroy(struct pt *pt) { rcu_call(&pt->obj.rcu, pt_free); }

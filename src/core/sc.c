@@ -10,10 +10,9 @@ static struct slab_cache sc_cache = {.name = "sc", .size = sizeof(struct sc), .a
 u32 tsc_khz;
 
 struct sc *sc_create(struct pd *owner, struct ec *ec, unsigned prio, u64 quantum_us) {
-    struct sc *sc = slab_alloc(&sc_cache, &owner->account);
+    struct sc *sc = kobj_alloc(&sc_cache, KOBJ_SC, owner);
     if (!sc)
         return NULL;
-    kobj_init(&sc->obj, KOBJ_SC, owner);
     kobj_get(&ec->obj);
     sc->ec = ec;
     sc->cpu = ec->cpu;
@@ -42,12 +41,10 @@ u64 sc_time_us(struct sc *sc) {
 
 static void sc_free(struct rcu_head *h) {
     struct sc *sc = container_of(h, struct sc, obj.rcu);
-    struct pd *owner = sc->obj.owner;
     if (!sc->unbound)
         atomic_store_rel(&sc->ec->sc, NULL);
     kobj_put(&sc->ec->obj);
-    slab_free(&sc_cache, &owner->account, sc);
-    kobj_put(&owner->obj);
+    kobj_free(&sc_cache, &sc->obj);
 }
 
 void sc_destroy(struct sc *sc) { inbox_post(sc->cpu, &sc->drop, INBOX_SC_DROP); }

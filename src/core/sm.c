@@ -8,10 +8,9 @@
 static struct slab_cache sm_cache = {.name = "sm", .size = sizeof(struct sm), .align = 32};
 
 struct sm *sm_create(struct pd *owner, u64 counter) {
-    struct sm *sm = slab_alloc(&sm_cache, &owner->account);
+    struct sm *sm = kobj_alloc(&sm_cache, KOBJ_SM, owner);
     if (!sm)
         return NULL;
-    kobj_init(&sm->obj, KOBJ_SM, owner);
     sm->counter = counter;
     sm->gsi = -1;
     return sm;
@@ -96,12 +95,7 @@ void sm_unused(struct sm *sm) {
         arch_irq_mask((unsigned)sm->gsi);
 }
 
-static void sm_free(struct rcu_head *h) {
-    struct sm *sm = container_of(h, struct sm, obj.rcu);
-    struct pd *owner = sm->obj.owner;
-    slab_free(&sm_cache, &owner->account, sm);
-    kobj_put(&owner->obj);
-}
+static void sm_free(struct rcu_head *h) { kobj_free(&sm_cache, container_of(h, struct kobj, rcu)); }
 
 void sm_destroy(struct sm *sm) {
     struct ec *ec;

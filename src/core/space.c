@@ -55,9 +55,9 @@ static inline enum abi_status object_enter(const struct node *n) {
     u64 *entry = objtab_reserve(&pd->objtab, n->base, &pd->account);
     if (!entry)
         return NOVA_BAD_MEM;
-    struct kobj *obj = (struct kobj *)n->source;
-    if (!kobj_cap_get(obj))
-        return NOVA_BAD_CAP;
+    struct kobj *obj = (struct kobj *)n->source; /* alive: by its creator or the parent, whose tree is locked */
+    assert(atomic_load_rlx(&obj->refs));
+    obj->caps++;
     objtab_set(entry, obj, n->perm);
     return NOVA_SUCCESS;
 }

@@ -21,10 +21,13 @@ struct node {
     u32 tree;
     u8 type; /* CRD_MEM, CRD_PIO, CRD_OBJ */
     u8 order;
-    u8 perm;            /* 0: gone */
-    u8 tables;          /* NODE_* */
-    u8 barred;          /* permissions that a revoke on its way up is about to remove: not delegated any more */
-    u32 prio;           /* of the index */
+    u8 perm;   /* 0: gone */
+    u8 tables; /* NODE_* */
+    u8 barred; /* permissions that a revoke on its way up is about to remove: not delegated any more */
+    union {
+        u32 prio;      /* of the index */
+        u32 caps_left; /* when a capability has gone: how many its object had then */
+    };
     struct node *child; /* first of the list linked by next/prev */
     struct node *next, *prev;
     struct node *left, *right; /* index of the space (space_index.c) */
@@ -98,7 +101,7 @@ enum space_result {
     SPACE_RANGE /* of space_delegate_one */
 };
 
-/* New top capability of a fresh object at `sel`: BAD_CAP if occupied, BAD_MEM. Takes over nothing: adds the capability's reference itself. */
+/* New top capability of a fresh object at `sel`: BAD_CAP if occupied, BAD_MEM. SUCCESS: takes over the creator's reference. */
 must_check enum abi_status space_cap_create(struct pd *pd, u64 sel, struct kobj *obj, unsigned perm);
 /* New top node in pd's memory space (UTCB, HIP, image; the kernel's own ranges), mapped at once. BAD_PAR if occupied, BAD_CAP if pd is dying,
  * BAD_MEM. */

@@ -28,7 +28,7 @@ static unsigned tables_at(unsigned tables, u64 sel) {
     return tables & NODE_DMA && sel >> 9 * ptab_dma_levels ? tables & ~(unsigned)NODE_DMA : tables;
 }
 
-/* [sel, 2^order) of dst becomes a child of `parent`. Both locks held. BAD_MEM; BAD_CAP if the object is dying. */
+/* [sel, 2^order) of dst becomes a child of `parent`. Both locks held. BAD_MEM. */
 FOR_TYPE enum abi_status piece_install(struct node *parent, unsigned type, u64 source, struct pd *dst, u64 sel,
                                        unsigned order, unsigned perm, unsigned tables) {
     assert(type == CRD_OBJ || !(source & ((1ul << order) - 1)));

@@ -82,8 +82,7 @@ static inline void space_node_set(struct node *n, const struct node *like) {
     n->barred = like->barred;
     n->child = NULL;
 }
-/* Enters it: tables and the object's reference first, then the index and the tree. Tree lock and space lock held. BAD_MEM; BAD_CAP if the
- * object is dying: n is freed. */
+/* Enters it: tables first, then the index and the tree. Tree lock and space lock held. BAD_MEM: n is freed. */
 must_check enum abi_status space_node_install(struct node *n);
 must_check enum abi_status space_object_install(struct node *n); /* the same for CRD_OBJ */
 must_check enum abi_status space_pages_install(struct node *n);  /* for CRD_MEM */

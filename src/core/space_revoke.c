@@ -74,9 +74,10 @@ static inline void tables_flush(struct pd *pd, unsigned tables) {
 }
 FOR_TYPE void node_drop(struct node *n, unsigned type) {
     struct kobj *obj = (struct kobj *)n->source;
+    u32 left = n->caps_left;
     rcu_call_later(&n->rcu, node_free);
     if (type == CRD_OBJ)
-        kobj_cap_put(obj);
+        kobj_cap_gone(obj, left);
 }
 
 static void batch_finish(struct revoke *v) {
@@ -165,6 +166,8 @@ FOR_TYPE bool node_reduce(struct node *n, unsigned type, unsigned mask, unsigned
     if (perm)
         return false;
     assert(!n->child);
+    if (type == CRD_OBJ)
+        n->caps_left = --((struct kobj *)n->source)->caps;
     space_node_unlink(n);
     account_refund(&n->pd->account, node_cache.size);
     return true;

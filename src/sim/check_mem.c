@@ -119,9 +119,8 @@ static void capability_of(const struct node *n) {
     struct kobj *o = n->perm ? node_object(n) : NULL;
     if (!o)
         return;
-    link_to(o);
-    if (o != &kernel_pd.obj)
-        sim_alloc_at(o)->caps++;
+    if (o == &kernel_pd.obj || !sim_alloc_at(o)->caps++)
+        link_to(o); /* one for all of its capabilities */
 }
 
 /* Callbacks that RCU has not run yet: their memory is unreachable but not lost. */

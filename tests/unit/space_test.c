@@ -24,13 +24,12 @@ static u64 crd_of(u64 base, unsigned order, unsigned perm) { return CRD_MAKE(typ
 static struct pd *pd_make(void) {
     struct pd *pd = pd_create(&kernel_pd);
     assert_non_null(pd);
-    assert_true(kobj_cap_get(&pd->obj));
+    pd->obj.caps = 1; /* with the creator's reference */
     return pd;
 }
 
 static void pd_drop(struct pd *pd) {
-    kobj_cap_put(&pd->obj);
-    kobj_put(&pd->obj);
+    kobj_cap_gone(&pd->obj, --pd->obj.caps);
     kernel_fixture_quiesce();
 }
 
@@ -162,7 +161,6 @@ static void random_run(unsigned the_type, unsigned rounds, unsigned seed) {
         if (type == CRD_OBJ) {
             sms[i] = sm_create(pds[1], 0);
             assert_int_equal(space_cap_create(pds[0], i, &sms[i]->obj, all), NOVA_SUCCESS);
-            kobj_put(&sms[i]->obj);
             model[0][i].source = (u64)&sms[i]->obj;
         }
     }
@@ -355,7 +353,8 @@ static void dying_pd_takes_nothing(void **state) {
     type = CRD_MEM;
     assert_int_equal(space_mem_create(a, 0x100, 0x800, 8, 7, NODE_HOST), NOVA_SUCCESS);
     (void)delegate(a, b, crd_of(0x100, 8, 7), 0, crd_of(0, 8, 7));
-    kobj_cap_put(&b->obj);
+    kobj_get(&b->obj);
+    kobj_cap_gone(&b->obj, --b->obj.caps);
     (void)delegate(a, b, crd_of(0x100, 8, 7), 0x1000ul << 12, crd_of(0, 31, 7));
     assert_int_equal(space_lookup(b, crd_of(0x1000, 0, 0)), 0);
     assert_int_equal(space_mem_create(b, 0x2000, 0x900, 0, 3, NODE_HOST), NOVA_BAD_CAP);
