@@ -30,9 +30,9 @@ static union objtab_page *level_make(union objtab_page **slot, unsigned level, s
 
 u64 *objtab_make(struct objtab *t, u64 sel, struct account *a) {
     union objtab_page *root = level_make(&t->root, 2, a);
-    union objtab_page *mid = root ? level_make(&root->below[sel >> 18 & 0xff], 1, a) : NULL;
-    union objtab_page *page = mid ? level_make(&mid->below[sel >> 9 & 511], 0, a) : NULL;
-    return page ? &page->cap[sel & 511] : NULL;
+    union objtab_page *mid = root ? level_make(&root->below[sel >> 17 & 511], 1, a) : NULL;
+    union objtab_page *page = mid ? level_make(&mid->below[sel >> 8 & 511], 0, a) : NULL;
+    return page ? &page->cap[sel & 255] : NULL;
 }
 
 static void level_free(union objtab_page *page, unsigned level, struct account *a) {
@@ -43,7 +43,7 @@ static void level_free(union objtab_page *page, unsigned level, struct account *
 
 void objtab_free(struct objtab *t, struct account *a) {
     union objtab_page *root = t->root;
-    for (unsigned i = 0; i < 256; i++) {
+    for (unsigned i = 0; i < 512; i++) {
         union objtab_page *mid = root->below[i];
         for (unsigned j = 0; mid != &objtab_empty[1] && j < 512; j++)
             level_free(mid->below[j], 0, a);

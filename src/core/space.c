@@ -50,7 +50,7 @@ static enum abi_status pages_enter(const struct node *n) {
     return NOVA_SUCCESS;
 }
 
-static inline enum abi_status object_enter(const struct node *n) {
+static inline enum abi_status object_enter(struct node *n) {
     struct pd *pd = n->pd;
     u64 *entry = objtab_reserve(&pd->objtab, n->base, &pd->account);
     if (!entry)
@@ -58,12 +58,13 @@ static inline enum abi_status object_enter(const struct node *n) {
     struct kobj *obj = (struct kobj *)n->source; /* alive: by its creator or the parent, whose tree is locked */
     assert(atomic_load_rlx(&obj->refs));
     obj->caps++;
+    atomic_store_rel(objtab_node(entry), n);
     objtab_set(entry, obj, n->perm);
     return NOVA_SUCCESS;
 }
 
 /* BAD_MEM, BAD_CAP: nothing is entered. */
-static inline enum abi_status tables_enter(const struct node *n, unsigned type) {
+static inline enum abi_status tables_enter(struct node *n, unsigned type) {
     if (type == CRD_OBJ)
         return object_enter(n);
     if (type == CRD_PIO)
@@ -213,14 +214,11 @@ u64 space_translate(struct pd *src, struct pd *dst, u64 crd, u64 window) {
     if (type == CRD_NULL || type != CRD_TYPE(window))
         return 0;
     struct sel_range r = sel_range_of(type, crd);
-    struct space *s = space_of(src, type);
-    spin_lock(&s->lock);
-    struct node *n = space_index_from(s, r.base);
-    u32 tree = n ? n->tree : 0;
-    spin_unlock(&s->lock);
+    struct node *n = space_find(src, type, r.base);
     if (!n)
         return 0;
     u64 found = 0;
+    u32 tree = n->tree;
     space_tree_lock(tree);
     if ((n->perm & CRD_PERM(crd)) && n->base <= r.base && r.base <= node_last(n) && !(n->tables & NODE_UTCB)) {
         if (n->order < r.order)

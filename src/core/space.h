@@ -49,11 +49,14 @@ struct space {
     u32 flushing;         /* revokes that have changed tables of this space and not flushed yet */
 };
 
-/* Object space: three levels of one page each (8 + 9 + 9 bits of the selector, modulo SEL), read without a lock. A capability is one word, so
+/* Object space: three levels of one page each (9 + 9 + 8 bits of the selector, modulo SEL), read without a lock. A capability is one word, so
  * that a reader sees all of it of the same moment: object in bits 16-63, its type in bits 8-15, permissions below; 0: none. */
 union objtab_page {
     union objtab_page *below[512]; /* atomic; never NULL */
-    u64 cap[512];                  /* atomic */
+    struct {
+        u64 cap[256];           /* atomic */
+        struct node *node[256]; /* atomic: set before its capability, cleared after it */
+    };
 };
 extern const union objtab_page
     objtab_empty[3]; /* what stands for a page of level n (0: capabilities) that has nothing in it */
@@ -63,10 +66,11 @@ struct objtab {
 #define OBJTAB_INIT ((struct objtab){(union objtab_page *)&objtab_empty[2]})
 static inline u64 *objtab_entry(const struct objtab *t, u64 sel) {
     union objtab_page *mid =
-        atomic_load_acq(&atomic_load_acq(&t->root)->below[sel >> 18 & 0xff]); /* pairs with level_make */
-    return &atomic_load_acq(&mid->below[sel >> 9 & 511])->cap[sel & 511];
+        atomic_load_acq(&atomic_load_acq(&t->root)->below[sel >> 17 & 511]); /* pairs with level_make */
+    return &atomic_load_acq(&mid->below[sel >> 8 & 511])->cap[sel & 255];
 }
 static inline u64 objtab_cap(const struct objtab *t, u64 sel) { return atomic_load_acq(objtab_entry(t, sel)); }
+static inline struct node **objtab_node(u64 *entry) { return (struct node **)(entry + 256); }
 #define CAP_OBJECT(cap)     ((struct kobj *)((i64)(cap) >> 16))
 #define CAP_HAS(type, perm) ((u64)(type) << 8 | (perm))
 #define CAP_HAS_MASK(perm)  (0xff00ul | (perm))

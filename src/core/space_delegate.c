@@ -214,10 +214,8 @@ FOR_TYPE enum space_result one_delegate(unsigned type, struct pd *src, struct pd
     u64 sel = g.from.base, to = g.to.base;
     if (g.from.order || to >= space_limit(type) || (g.src == dst && sel == to))
         return SPACE_RANGE;
-    struct space *s = space_of(g.src, type);
-    spin_lock(&s->lock);
-    struct node *n = space_index_from(s, sel);
-    spin_unlock(&s->lock);
+    struct space *s = space_of(dst, type);
+    struct node *n = space_find(g.src, type, sel);
     if (!n)
         return SPACE_RANGE;
     enum abi_status status = NOVA_SUCCESS;
@@ -226,7 +224,6 @@ FOR_TYPE enum space_result one_delegate(unsigned type, struct pd *src, struct pd
     unsigned perm = n->perm & ~n->barred & g.mask;
     bool one = perm && !(n->tables & NODE_UTCB) && sel_range_has(node_range(type, n), (struct sel_range){.base = sel});
     if (likely(one)) {
-        s = space_of(dst, type);
         spin_lock(&s->lock);
         one = space_range_free(dst, type, to, to) && !atomic_load_rlx(&dst->obj.dead);
         if (likely(one)) {

@@ -58,6 +58,17 @@ FOR_TYPE bool space_range_free(const struct pd *pd, unsigned type, u64 first, u6
     return !there || there->base > last;
 }
 
+/* The node that covers sel, NULL if there is none, or then another one: seen under the tree's lock, until which it may have gone or been split. */
+FOR_TYPE struct node *space_find(struct pd *pd, unsigned type, u64 sel) {
+    if (type == CRD_OBJ)
+        return atomic_load_acq(objtab_node(objtab_entry(&pd->objtab, sel)));
+    struct space *s = space_of(pd, type);
+    spin_lock(&s->lock);
+    struct node *n = space_index_from(s, sel);
+    spin_unlock(&s->lock);
+    return n;
+}
+
 /* Tree locks: 64 for all trees, taken before any space lock, one at a time. */
 #define SPACE_TREES 64
 extern struct space_tree {

@@ -151,17 +151,20 @@ static no_inline void pio_reduce(struct node *n) {
 FOR_TYPE bool node_reduce(struct node *n, unsigned type, unsigned mask, unsigned *tables, struct page_list *freed) {
     struct space *s = space_of(n->pd, type);
     spin_lock(&s->lock);
+    u64 *entry = type == CRD_OBJ ? objtab_entry(&n->pd->objtab, n->base) : NULL;
     unsigned perm = n->perm & ~mask;
     n->perm = (u8)perm;
     n->barred &= (u8)perm;
     if (type == CRD_MEM)
         *tables = mem_reduce(n, *tables, freed);
     else if (type == CRD_OBJ)
-        objtab_set(objtab_entry(&n->pd->objtab, n->base), perm ? (struct kobj *)n->source : NULL, perm);
+        objtab_set(entry, perm ? (struct kobj *)n->source : NULL, perm);
     else if (!perm)
         pio_reduce(n);
     if (!perm)
         space_index_remove(s, n);
+    if (!perm && type == CRD_OBJ)
+        atomic_store_rel(objtab_node(entry), NULL);
     spin_unlock(&s->lock);
     if (perm)
         return false;
@@ -413,10 +416,7 @@ FOR_TYPE bool leaf_find(const struct revoke *v, struct node **out) {
 FOR_TYPE bool leaf_revoke(struct pd *pd, unsigned type, u64 crd, bool self) {
     struct revoke v;
     struct sel_range r = sel_range_of(type, crd);
-    struct space *s = space_of(pd, type);
-    spin_lock(&s->lock);
-    struct node *top = space_index_from(s, r.base), *n = NULL;
-    spin_unlock(&s->lock);
+    struct node *top = space_find(pd, type, r.base), *n = NULL;
     if (!top)
         return false;
     u32 tree = top->tree; /* never changes, and the node is not freed before we leave the kernel */

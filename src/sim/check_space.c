@@ -145,10 +145,12 @@ static void ports_check(const struct pd *pd, const u8 *have, unsigned bit, size_
     assert(!memcmp(have, want, bytes));
 }
 
-static u64 words_used(const u64 *page) {
+static u64 entries_used(const union objtab_page *page) {
     u64 n = 0;
-    for (unsigned i = 0; i < WORDS; i++)
-        n += page[i] != 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(page->cap); i++) {
+        assert(!page->cap[i] == !page->node[i]);
+        n += page->cap[i] != 0;
+    }
     return n;
 }
 
@@ -159,13 +161,13 @@ static void objtab_check(const struct pd *pd, u64 nodes) {
     for (unsigned i = 0; root != &objtab_empty[2] && i < WORDS; i++)
         for (unsigned j = 0; root->below[i] != &objtab_empty[1] && j < WORDS; j++)
             if (root->below[i]->below[j] != &objtab_empty[0])
-                entries += words_used(root->below[i]->below[j]->cap);
+                entries += entries_used(root->below[i]->below[j]);
     assert(entries == nodes);
-    for (unsigned i = 0; i < WORDS; i++) /* nobody has written to what stands for an empty page */
-        assert(!objtab_empty[0].cap[i]);
+    assert(!entries_used(&objtab_empty[0])); /* nobody has written to what stands for an empty page */
     struct node *n;
     for (u64 sel = 0; (n = space_index_from(&pd->caps, sel)); sel = n->base + 1) {
         struct cap cap = objtab_lookup(&pd->objtab, n->base);
+        assert(*objtab_node(objtab_entry(&pd->objtab, n->base)) == n);
         assert(cap.obj == node_object(n) && cap.perm == n->perm);
     }
 }
