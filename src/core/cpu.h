@@ -39,10 +39,10 @@ struct cpu {
     bool fpu_on;              /* CR0.TS is clear */
     struct ec *bases_owner;   /* whose FS/GS bases are in the CPU; idle_ec: nobody's */
     struct {
-        struct rcu_head *next, **next_tail, *wait;
-        u64 wait_epoch; /* callbacks in `wait` are ripe when this epoch has ended */
-        u32 count;      /* atomic: callbacks that have not run */
-        bool idle;      /* atomic */
+        struct rcu_head *next, *wait; /* the last one first */
+        u64 wait_epoch;               /* callbacks in `wait` are ripe when this epoch has ended */
+        u32 count;                    /* atomic: callbacks that have not run */
+        bool idle;                    /* atomic */
     } rcu;
     struct pd *reap;     /* atomic: dying PDs */
     struct ec *reap_ecs; /* atomic: dead ECs with a revoke to finish */

@@ -16,12 +16,9 @@ static_assert(ABI_MAX_CPUS <= 64, "one word of CPU bits");
 
 void rcu_call_later(struct rcu_head *h, void (*func)(struct rcu_head *)) {
     struct cpu *c = arch_cpu_self();
-    h->next = NULL;
+    h->next = c->rcu.next;
     h->func = func;
-    if (!c->rcu.next)
-        c->rcu.next_tail = &c->rcu.next;
-    *c->rcu.next_tail = h;
-    c->rcu.next_tail = &h->next;
+    c->rcu.next = h;
     atomic_store_rlx(&c->rcu.count, c->rcu.count + 1);
     if (c->rcu.count % RCU_BATCH == 0)
         cpu_hazard_set(c, HZ_RCU);

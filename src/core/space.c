@@ -58,8 +58,7 @@ static inline enum abi_status object_enter(struct node *n) {
     struct kobj *obj = (struct kobj *)n->source; /* alive: by its creator or the parent, whose tree is locked */
     assert(atomic_load_rlx(&obj->refs));
     obj->caps++;
-    atomic_store_rel(objtab_node(entry), n);
-    objtab_set(entry, obj, n->perm);
+    objtab_set(entry, obj, n->perm, n);
     return NOVA_SUCCESS;
 }
 
@@ -82,7 +81,10 @@ FOR_TYPE enum abi_status node_install(struct node *n, unsigned type) {
         slab_free(&node_cache, &n->pd->account, n);
         return status;
     }
-    space_index_insert(space_of(n->pd, type), n);
+    if (type == CRD_OBJ)
+        n->pd->caps.objects++;
+    else
+        space_index_insert(space_of(n->pd, type), n);
     space_node_link(n, n->parent);
     return NOVA_SUCCESS;
 }
@@ -118,7 +120,7 @@ FOR_TYPE enum abi_status top_create(const struct node *n, unsigned type, enum ab
             status = type == CRD_OBJ ? space_object_install(fresh) : space_node_install(fresh);
         }
     }
-    bool flush = type == CRD_MEM && space_is_flushing(s);
+    bool flush = type == CRD_MEM && s->flushing;
     spin_unlock(&s->lock);
     space_tree_unlock(n->tree);
     if (flush)
@@ -186,7 +188,7 @@ u64 space_lookup(struct pd *pd, u64 crd) {
     u64 sel = type == CRD_OBJ ? CRD_BASE(crd) % ABI_SEL_COUNT : CRD_BASE(crd);
     struct space *s = space_of(pd, type);
     spin_lock(&s->lock);
-    struct node *n = space_index_from(s, sel);
+    struct node *n = space_at(pd, type, sel);
     u64 found = n && n->base <= sel ? CRD_MAKE(type, n->base, n->order, n->perm) : 0;
     spin_unlock(&s->lock);
     return found;

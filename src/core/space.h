@@ -21,16 +21,13 @@ struct node {
     u32 tree;
     u8 type; /* CRD_MEM, CRD_PIO, CRD_OBJ */
     u8 order;
-    u8 perm;   /* 0: gone */
-    u8 tables; /* NODE_* */
-    u8 barred; /* permissions that a revoke on its way up is about to remove: not delegated any more */
-    union {
-        u32 prio;      /* of the index */
-        u32 caps_left; /* when a capability has gone: how many its object had then */
-    };
+    u8 perm;            /* 0: gone */
+    u8 tables;          /* NODE_* */
+    u8 barred;          /* permissions that a revoke on its way up is about to remove: not delegated any more */
+    u32 prio;           /* of the index; of a capability that has gone: how many its object had left */
     struct node *child; /* first of the list linked by next/prev */
     struct node *next, *prev;
-    struct node *left, *right; /* index of the space (space_index.c) */
+    struct node *left, *right; /* index of the space (space_index.c); not of objects, which the object table has */
     struct rcu_head rcu;
 };
 enum node_tables {
@@ -46,7 +43,9 @@ enum node_tables {
 struct space {
     struct spinlock lock; /* rank space: index, table writes */
     struct node *root;    /* index by base */
-    u32 flushing;         /* revokes that have changed tables of this space and not flushed yet */
+    struct node *recent;  /* what space_find found last, if it is in the index */
+    u32 flushing; /* revokes that have changed tables and not flushed yet: who installs over such a range flushes himself, too */
+    u32 objects; /* nodes in the object table */
 };
 
 /* Object space: three levels of one page each (9 + 9 + 8 bits of the selector, modulo SEL), read without a lock. A capability is one word, so
@@ -86,10 +85,14 @@ must_check static inline u64 *objtab_reserve(struct objtab *t, u64 sel, struct a
     u64 *entry = objtab_entry(t, sel);
     return likely(!objtab_missing(entry)) ? entry : objtab_make(t, sel, a);
 }
-static inline void objtab_set(u64 *entry, struct kobj *obj, unsigned perm) {
+static inline void objtab_set(u64 *entry, struct kobj *obj, unsigned perm, struct node *n) {
     u64 cap = obj ? (u64)obj << 16 | CAP_HAS(obj->type, perm) : 0;
     assert(!objtab_missing(entry) && perm <= 0xff && CAP_OBJECT(cap) == obj);
+    if (obj)
+        atomic_store_rel(objtab_node(entry), n);
     atomic_store_rel(entry, cap);
+    if (!obj)
+        atomic_store_rel(objtab_node(entry), NULL);
 }
 void objtab_free(struct objtab *t, struct account *a);
 

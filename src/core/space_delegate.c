@@ -57,7 +57,7 @@ static enum abi_status piece_delegate(struct delegation *g, struct node *parent,
         return NOVA_SUCCESS;
     }
     end = min_u64(end, space_limit(g->type) - g->to.base);
-    struct node *there = space_index_from(s, sel);
+    struct node *there = space_at(g->dst, g->type, sel);
     if (there && there->base <= sel) { /* occupied: stays as it is */
         g->pos = min_u64(end, node_last(there) + 1 - g->to.base);
         return NOVA_SUCCESS;
@@ -71,7 +71,7 @@ static enum abi_status piece_delegate(struct delegation *g, struct node *parent,
     u64 source = parent->source + (g->type == CRD_OBJ ? 0 : g->from.base + g->pos - parent->base);
     if (piece_install(parent, g->type, source, g->dst, sel, order, perm, g->tables) == NOVA_BAD_MEM)
         return NOVA_BAD_MEM;
-    g->flush |= g->type == CRD_MEM && space_is_flushing(s);
+    g->flush |= g->type == CRD_MEM && s->flushing;
     g->work -= piece_work(g->type, order);
     g->pos += 1ul << order;
     return NOVA_SUCCESS;
@@ -98,13 +98,13 @@ static enum abi_status self_delegate(struct delegation *g, struct node *n, u64 e
 /* Goes on with the node at or after g->pos. */
 static enum abi_status node_delegate(struct delegation *g) {
     struct space *from = space_of(g->src, g->type), *to = space_of(g->dst, g->type);
-    u64 sel = g->from.base + g->pos, size = sel_range_size(g->from);
-    g->work--;
+    u64 sel = g->from.base + g->pos, size = sel_range_size(g->from), next = sel;
+    g->work -= g->type == CRD_OBJ ? SPACE_NEXT_WORK : 1;
     spin_lock(&from->lock);
-    struct node *n = space_index_from(from, sel);
+    struct node *n = space_next(g->src, g->type, &next);
     if (!n || n->base >= g->from.base + size) {
         spin_unlock(&from->lock);
-        g->pos = size;
+        g->pos = n ? size : min_u64(size, next - g->from.base);
         return NOVA_SUCCESS;
     }
     u64 base = n->base;
@@ -209,10 +209,12 @@ enum space_result space_delegate_range(struct pd *src, struct pd *dst, u64 crd, 
 FOR_TYPE enum space_result one_delegate(unsigned type, struct pd *src, struct pd *dst, u64 crd, u64 item, u64 window,
                                         u64 *out) {
     struct delegation g;
+    if (CRD_ORDER(crd))
+        return SPACE_RANGE;
     if (!delegation_make(&g, src, dst, type, crd, item, window, out))
         return SPACE_DONE;
     u64 sel = g.from.base, to = g.to.base;
-    if (g.from.order || to >= space_limit(type) || (g.src == dst && sel == to))
+    if (to >= space_limit(type) || (g.src == dst && sel == to))
         return SPACE_RANGE;
     struct space *s = space_of(dst, type);
     struct node *n = space_find(g.src, type, sel);
@@ -230,7 +232,7 @@ FOR_TYPE enum space_result one_delegate(unsigned type, struct pd *src, struct pd
             u64 source = n->source + (type == CRD_OBJ ? 0 : sel - n->base);
             status = piece_install(n, type, source, dst, to, 0, perm, g.tables);
         }
-        g.flush = type == CRD_MEM && space_is_flushing(s);
+        g.flush = type == CRD_MEM && s->flushing;
         spin_unlock(&s->lock);
     }
     space_tree_unlock(tree);

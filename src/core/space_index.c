@@ -25,6 +25,23 @@ struct node *space_index_from(const struct space *s, u64 sel) {
     return at && node_last(at) >= sel ? at : above;
 }
 
+struct node *space_next(const struct pd *pd, unsigned type, u64 *sel) {
+    if (type != CRD_OBJ) {
+        struct node *n = space_index_from(&pd->spaces[type - CRD_MEM], *sel);
+        *sel = ~0ul;
+        return n;
+    }
+    u64 at = *sel;
+    for (unsigned i = 0; pd->caps.objects && at < ABI_SEL_COUNT && i < 256; i++) {
+        const union objtab_page *mid = pd->objtab.root->below[at >> 17], *page = mid->below[at >> 8 & 511];
+        if (page->node[at & 255])
+            return page->node[at & 255];
+        at = (at | (mid == &objtab_empty[1] ? 0x1ffff : page == &objtab_empty[0] ? 0xff : 0)) + 1;
+    }
+    *sel = pd->caps.objects && at < ABI_SEL_COUNT ? at : ~0ul;
+    return NULL;
+}
+
 void space_index_insert(struct space *s, struct node *n) {
     struct node **link = &s->root;
     n->prio = prio_of(n->base);
@@ -63,5 +80,6 @@ void space_index_remove(struct space *s, struct node *n) {
             above = above->left;
         }
     *link = below ? below : above;
-    n->left = n->right = NULL;
+    if (s->recent == n)
+        s->recent = NULL;
 }

@@ -47,24 +47,32 @@ static inline bool sel_range_has(struct sel_range r, struct sel_range in) {
 /* Index of a space (space_index.c), under its lock. */
 struct node *space_index_from(const struct space *s,
                               u64 sel);                   /* the node that covers sel, else the next above, else NULL */
-void space_index_insert(struct space *s, struct node *n); /* n->base set; overlaps nothing */
+void space_index_insert(struct space *s, struct node *n); /* n->base set; overlaps nothing; no object */
 void space_index_remove(struct space *s, struct node *n);
+/* The first node from *sel on; that of an object is looked for in a bounded step: if there is none so far, *sel says where to go on (~0: nowhere). */
+struct node *space_next(const struct pd *pd, unsigned type, u64 *sel);
+#define SPACE_NEXT_WORK 32 /* how many nodes looked at it counts as */
+/* The node that covers sel or, not of objects, the next above; NULL: there is none. */
+FOR_TYPE struct node *space_at(const struct pd *pd, unsigned type, u64 sel) {
+    return type == CRD_OBJ ? atomic_load_acq(objtab_node(objtab_entry(&pd->objtab, sel)))
+                           : space_index_from(&pd->spaces[type - CRD_MEM], sel);
+}
 
 /* Nothing in [first, last]: of object selectors just one. */
 FOR_TYPE bool space_range_free(const struct pd *pd, unsigned type, u64 first, u64 last) {
-    if (type == CRD_OBJ) /* every node is in the object table, and nothing else */
-        return !objtab_cap(&pd->objtab, first);
-    const struct node *there = space_index_from(&pd->spaces[type - CRD_MEM], first);
+    const struct node *there = space_at(pd, type, first);
     return !there || there->base > last;
 }
 
-/* The node that covers sel, NULL if there is none, or then another one: seen under the tree's lock, until which it may have gone or been split. */
+/* The same without the lock: whether it is that node is seen under its tree's lock, until which it may have gone or been split. */
 FOR_TYPE struct node *space_find(struct pd *pd, unsigned type, u64 sel) {
     if (type == CRD_OBJ)
-        return atomic_load_acq(objtab_node(objtab_entry(&pd->objtab, sel)));
+        return space_at(pd, type, sel);
     struct space *s = space_of(pd, type);
     spin_lock(&s->lock);
-    struct node *n = space_index_from(s, sel);
+    struct node *n = s->recent;
+    if (!n || (sel - n->base) >> n->order)
+        n = s->recent = space_index_from(s, sel);
     spin_unlock(&s->lock);
     return n;
 }
@@ -123,10 +131,7 @@ static inline void space_node_unlink(struct node *n) {
         n->prev->next = n->next;
     else if (n->parent)
         n->parent->child = n->next;
-    n->parent = n->next = n->prev = NULL;
 }
-/* Whoever installed memory over a range whose old translations may not be flushed yet flushes itself (no locks held). */
-static inline bool space_is_flushing(const struct space *s) { return s->flushing != 0; }
 
 /* Splits n, its node and its page-table leaves, so that [source, 2^order) is a node of its own: n becomes that part, its buddies
  * are new nodes. No descendant straddles the part any more. Tree lock held. BAD_MEM: nothing changed. */

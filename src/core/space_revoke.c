@@ -21,7 +21,7 @@ struct batch_pd {
     struct page_list pages;
 };
 struct revoke {
-    struct space *space;
+    struct pd *pd;
     u64 lo, hi;
     unsigned type, mask;
     bool self;
@@ -74,7 +74,7 @@ static inline void tables_flush(struct pd *pd, unsigned tables) {
 }
 FOR_TYPE void node_drop(struct node *n, unsigned type) {
     struct kobj *obj = (struct kobj *)n->source;
-    u32 left = n->caps_left;
+    u32 left = n->prio;
     rcu_call_later(&n->rcu, node_free);
     if (type == CRD_OBJ)
         kobj_cap_gone(obj, left);
@@ -151,26 +151,25 @@ static no_inline void pio_reduce(struct node *n) {
 FOR_TYPE bool node_reduce(struct node *n, unsigned type, unsigned mask, unsigned *tables, struct page_list *freed) {
     struct space *s = space_of(n->pd, type);
     spin_lock(&s->lock);
-    u64 *entry = type == CRD_OBJ ? objtab_entry(&n->pd->objtab, n->base) : NULL;
     unsigned perm = n->perm & ~mask;
     n->perm = (u8)perm;
     n->barred &= (u8)perm;
     if (type == CRD_MEM)
         *tables = mem_reduce(n, *tables, freed);
     else if (type == CRD_OBJ)
-        objtab_set(entry, perm ? (struct kobj *)n->source : NULL, perm);
+        objtab_set(objtab_entry(&n->pd->objtab, n->base), perm ? (struct kobj *)n->source : NULL, perm, n);
     else if (!perm)
         pio_reduce(n);
-    if (!perm)
-        space_index_remove(s, n);
     if (!perm && type == CRD_OBJ)
-        atomic_store_rel(objtab_node(entry), NULL);
+        s->objects--;
+    else if (!perm)
+        space_index_remove(s, n);
     spin_unlock(&s->lock);
     if (perm)
         return false;
     assert(!n->child);
     if (type == CRD_OBJ)
-        n->caps_left = --((struct kobj *)n->source)->caps;
+        n->prio = --((struct kobj *)n->source)->caps;
     space_node_unlink(n);
     account_refund(&n->pd->account, node_cache.size);
     return true;
@@ -296,22 +295,21 @@ static bool cursor_check(struct revoke *v) {
     return true;
 }
 
-enum found { FOUND_NONE, FOUND_TOP };
-
-/* The node at or after the position. */
-static enum found top_find(struct revoke *v) {
+/* The node at or after the position. False: none so far, the position has moved on. */
+static bool top_find(struct revoke *v) {
     u64 sel = v->lo + v->p->pos; // cppcheck-suppress ctuuninitvar ; the batch is
-    spin_lock(&v->space->lock);
-    struct node *n = v->space->root ? space_index_from(v->space, sel) : NULL;
-    if (n && (n->base >= v->hi || (v->only && n != v->only)))
-        n = NULL;
-    if (n) {
-        v->top = n;
-        v->top_base = n->base;
-        v->top_order = n->order;
-    }
-    spin_unlock(&v->space->lock);
-    return n ? FOUND_TOP : FOUND_NONE;
+    struct space *s = space_of(v->pd, v->type);
+    spin_lock(&s->lock);
+    struct node *n = space_next(v->pd, v->type, &sel);
+    bool found = n && n->base < v->hi && (!v->only || n == v->only);
+    if (found)
+        v->top = n, v->top_base = n->base, v->top_order = n->order;
+    else
+        v->p->pos = (n ? v->hi : min_u64(v->hi, sel)) - v->lo;
+    spin_unlock(&s->lock);
+    v->moved |= !found;
+    v->work -= v->type == CRD_OBJ ? SPACE_NEXT_WORK : 1;
+    return found;
 }
 
 /* The part of top that is in the range: all of it, or (then it is the whole range) an aligned part. */
@@ -327,7 +325,6 @@ static enum space_result top_revoke(struct revoke *v, bool *done) {
     u32 tree = v->top->tree; /* never changes, and the node is not freed before we leave the kernel */
     bool split = false;
     *done = false;
-    v->work--;
     space_tree_lock(tree);
     if (!v->top->perm || v->top->base != v->top_base || v->top->order != v->top_order) {
         space_tree_unlock(tree);
@@ -368,7 +365,7 @@ static enum space_result top_revoke(struct revoke *v, bool *done) {
 enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 hi, unsigned mask, bool self,
                                      const struct node *only, struct space_progress *p) {
     struct revoke v;
-    v.space = space_of(pd, type);
+    v.pd = pd;
     v.lo = lo, v.hi = hi;
     v.type = type, v.mask = mask, v.self = self, v.only = only, v.p = p;
     v.work = space_step_work;
@@ -376,14 +373,15 @@ enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 h
     v.batch_count = 0;
     v.dead = NULL;
     enum space_result result = SPACE_DONE;
-    while (result == SPACE_DONE && lo + p->pos < hi && top_find(&v) == FOUND_TOP) {
-        bool done;
-        result = top_revoke(&v, &done);
+    while (result == SPACE_DONE && lo + p->pos < hi) {
+        bool done = false;
+        if (top_find(&v))
+            result = top_revoke(&v, &done);
         if (done) {
             v.moved = true;
             p->pos = min_u64(hi, v.top_base + (1ul << v.top_order)) - lo;
         }
-        if (result == SPACE_DONE && v.work <= 0) {
+        if (result == SPACE_DONE && v.work <= 0 && lo + p->pos < hi) {
             step_end(&v);
             if (v.polled && v.moved)
                 result = SPACE_AGAIN;
@@ -454,7 +452,8 @@ enum space_result space_revoke(struct pd *pd, u64 crd, bool self, struct space_p
 
 enum space_result space_clear(struct pd *pd, struct space_progress *p) {
     for (; p->step < 3; p->step++, p->pos = 0) {
-        enum space_result r = space_revoke_range(pd, CRD_MEM + p->step, 0, ~0ul, 0xff, true, NULL, p);
+        enum space_result r =
+            space_revoke_range(pd, CRD_MEM + p->step, 0, space_limit(CRD_MEM + p->step), 0xff, true, NULL, p);
         if (r != SPACE_DONE)
             return r;
     }

@@ -37,6 +37,8 @@ struct pd *sim_alloc_pd(const struct sim_alloc *a);
 
 /* check_space.c: one of a PD's spaces. */
 void space_check_type(const struct pd *pd, unsigned type);
+/* The first node from a selector on, without a scheduling point. */
+struct node *sim_node_from(const struct pd *pd, unsigned type, u64 sel);
 /* Of the root's entries; leaves have 0. */
 unsigned sim_table_level(const struct ptab *t);
 /* Calls f for every leaf of a table: 2^order pages from vpn on. */

@@ -305,7 +305,7 @@ void sim_check_references(void) {
 
 static u64 nodes_below(const struct node *n) { return n ? 1 + nodes_below(n->left) + nodes_below(n->right) : 0; }
 static u64 nodes_of(const struct pd *pd) {
-    return nodes_below(pd->mem.root) + nodes_below(pd->pio.root) + nodes_below(pd->caps.root);
+    return nodes_below(pd->mem.root) + nodes_below(pd->pio.root) + pd->caps.objects;
 }
 
 void sim_check_memory(void) {

@@ -9,17 +9,30 @@
 
 /* --- index and derivation --- */
 
-/* Order and heap property of the treap; every node belongs here; none overlaps the one before it (last: its end). Returns how many. */
+struct node *sim_node_from(const struct pd *pd, unsigned type, u64 sel) {
+    struct node *n;
+    do
+        n = space_next(pd, type, &sel);
+    while (!n && sel != ~0ul);
+    return n;
+}
+
+/* A node belongs here, and does not overlap the one before it. */
+static void node_check(const struct pd *pd, unsigned type, const struct node *n, u64 *free_from) {
+    assert(n->pd == pd && n->type == type && n->perm && !(n->barred & ~n->perm));
+    assert(n->base >= *free_from && !(n->base & ((1ul << n->order) - 1)));
+    assert(type == CRD_OBJ ? !n->order : !(n->source & ((1ul << n->order) - 1)));
+    assert(pd == &kernel_pd || node_last(n) < space_limit(type));
+    *free_from = node_last(n) + 1;
+}
+
+/* Order and heap property of the treap. Returns how many nodes there are. */
 static u64 index_check(const struct pd *pd, unsigned type, const struct node *n, u64 *free_from) {
     if (!n)
         return 0;
     u64 below = index_check(pd, type, n->left, free_from);
-    assert(n->pd == pd && n->type == type && n->perm && !(n->barred & ~n->perm));
-    assert(n->base >= *free_from && !(n->base & ((1ul << n->order) - 1)));
-    assert(type == CRD_OBJ ? !n->order : !(n->source & ((1ul << n->order) - 1)));
+    node_check(pd, type, n, free_from);
     assert((!n->left || n->left->prio <= n->prio) && (!n->right || n->right->prio <= n->prio));
-    assert(pd == &kernel_pd || node_last(n) < space_limit(type));
-    *free_from = node_last(n) + 1;
     return below + 1 + index_check(pd, type, n->right, free_from);
 }
 
@@ -154,30 +167,33 @@ static u64 entries_used(const union objtab_page *page) {
     return n;
 }
 
-/* Every node is in the object table, and nothing else is. */
-static void objtab_check(const struct pd *pd, u64 nodes) {
+/* Every entry has a node, and what it says. */
+static void objtab_check(const struct pd *pd) {
     const union objtab_page *root = pd->objtab.root;
-    u64 entries = 0;
+    u64 entries = 0, nodes = 0, free_from = 0;
     for (unsigned i = 0; root != &objtab_empty[2] && i < WORDS; i++)
         for (unsigned j = 0; root->below[i] != &objtab_empty[1] && j < WORDS; j++)
             if (root->below[i]->below[j] != &objtab_empty[0])
                 entries += entries_used(root->below[i]->below[j]);
-    assert(entries == nodes);
     assert(!entries_used(&objtab_empty[0])); /* nobody has written to what stands for an empty page */
     struct node *n;
-    for (u64 sel = 0; (n = space_index_from(&pd->caps, sel)); sel = n->base + 1) {
+    for (u64 sel = 0; (n = sim_node_from(pd, CRD_OBJ, sel)); sel = n->base + 1, nodes++) {
         struct cap cap = objtab_lookup(&pd->objtab, n->base);
+        node_check(pd, CRD_OBJ, n, &free_from);
         assert(*objtab_node(objtab_entry(&pd->objtab, n->base)) == n);
         assert(cap.obj == node_object(n) && cap.perm == n->perm);
     }
+    assert(entries == nodes && pd->caps.objects == nodes && !pd->caps.root);
 }
 
 void space_check_type(const struct pd *pd, unsigned type) {
     const struct space *s = type == CRD_MEM ? &pd->mem : type == CRD_PIO ? &pd->pio : &pd->caps;
     struct node *n;
-    u64 free_from = 0, nodes = index_check(pd, type, s->root, &free_from);
-    for (u64 sel = 0; (n = space_index_from(s, sel)); sel = node_last(n) + 1)
+    u64 free_from = 0;
+    (void)index_check(pd, type, s->root, &free_from);
+    for (u64 sel = 0; (n = sim_node_from(pd, type, sel)); sel = node_last(n) + 1)
         derivation_check(n);
+    assert(!s->recent || s->recent == sim_node_from(pd, type, s->recent->base));
     assert(s->flushing == 0 && !s->lock.owner); /* whoever changes tables flushes before it leaves the kernel */
     if (type == CRD_MEM) {
         table_check(pd, &pd->host, NODE_HOST);
@@ -187,7 +203,7 @@ void space_check_type(const struct pd *pd, unsigned type) {
         ports_check(pd, pd->pio_bitmap, NODE_HOST, 2 * PAGE_SIZE);
         ports_check(pd, pd->guest_pio_bitmap, NODE_GUEST, 4 * PAGE_SIZE);
     } else {
-        objtab_check(pd, nodes);
+        objtab_check(pd);
     }
 }
 

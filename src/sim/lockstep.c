@@ -174,7 +174,7 @@ static void hypercall_done(struct ec *ec, struct step *s) {
     if (number >= HC_CREATE_PD && number <= HC_CREATE_SM && s->status == NOVA_SUCCESS) {
         u64 sel = (s->rdi >> 8) % ABI_SEL_COUNT; /* not objtab_lookup: that is a scheduling point */
         sim_race_ignore(true);
-        const struct node *n = space_index_from(&ec->pd->caps, sel);
+        const struct node *n = sim_node_from(ec->pd, CRD_OBJ, sel);
         sim_race_ignore(false);
         s->token = n && n->base == sel ? n->source : ~(u64)s; /* revoked already */
     }

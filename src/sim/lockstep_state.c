@@ -12,7 +12,7 @@
 static u64 token_of(const void *o) { return (u64)o; }
 
 bool lockstep_kernel_has(unsigned type, u64 sel, u64 *what) {
-    const struct node *n = space_index_from(space_of(&kernel_pd, type), sel);
+    const struct node *n = sim_node_from(&kernel_pd, type, sel);
     if (!n || n->base > sel)
         return false;
     *what = type == CRD_OBJ ? n->source : n->source + (sel - n->base);
@@ -53,7 +53,7 @@ static void node_each(const struct pd *pd, const struct node *n) {
 static void pd_each(struct pd *pd) {
     for (unsigned type = CRD_MEM; pd != &kernel_pd && type <= CRD_OBJ; type++) {
         const struct node *n;
-        for (u64 sel = 0; !each.stopped && (n = space_index_from(space_of(pd, type), sel)); sel = node_last(n) + 1)
+        for (u64 sel = 0; !each.stopped && (n = sim_node_from(pd, type, sel)); sel = node_last(n) + 1)
             node_each(pd, n);
     }
 }

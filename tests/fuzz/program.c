@@ -2,6 +2,7 @@
 #include "program.h"
 #include "machine.h"
 #include "core/space_priv.h"
+#include "sim/check.h"
 #include "sim/engine.h"
 #include <string.h>
 #include <sys/mman.h>
@@ -102,19 +103,18 @@ static bool keep(unsigned type, const struct node *n) {
                                (n->base >= PAGE_OF(OWN_UTCB) && n->base < PAGE_OF(OWN_UTCB) + 3));
 }
 
-static u64 stray(unsigned type, const struct node *n) {
-    if (!n)
-        return 0;
-    if (!keep(type, n))
-        return CRD_MAKE(type, n->base, n->order, 0x1f);
-    u64 left = stray(type, n->left);
-    return left ? left : stray(type, n->right);
+static u64 stray(unsigned type) {
+    const struct node *n;
+    for (u64 sel = 0; (n = sim_node_from(root_pd, type, sel)); sel = node_last(n) + 1)
+        if (!keep(type, n))
+            return CRD_MAKE(type, n->base, n->order, 0x1f);
+    return 0;
 }
 
 static void clear_all(void) {
     u64 crd;
     for (unsigned type = CRD_MEM; type <= CRD_OBJ; type++)
-        while ((crd = stray(type, space_of(root_pd, type)->root)))
+        while ((crd = stray(type)))
             OK(nova_revoke(crd, true));
 }
 

@@ -12,13 +12,13 @@ static void set_then_lookup(void **state) {
         assert_null(objtab_lookup(&t, sel[i]).obj);
         u64 *entry = objtab_reserve(&t, sel[i], &a);
         assert_ptr_equal(entry, objtab_entry(&t, sel[i]));
-        objtab_set(entry, &objects[i], i % 32);
+        objtab_set(entry, &objects[i], i % 32, NULL);
     }
     for (unsigned i = 0; i < 64; i++) {
         struct cap c = objtab_lookup(&t, sel[i] + ABI_SEL_COUNT); /* modulo SEL */
         assert_ptr_equal(c.obj, &objects[i]);
         assert_int_equal(c.perm, i % 32);
-        objtab_set(objtab_entry(&t, sel[i]), NULL, 0);
+        objtab_set(objtab_entry(&t, sel[i]), NULL, 0, NULL);
         assert_null(objtab_lookup(&t, sel[i]).obj);
     }
     assert_true(a.used > 0);

@@ -347,6 +347,36 @@ static void self_delegation_with_g_makes_guest_memory(void **state) {
     pd_drop(b);
 }
 
+/* Ranges over what is far apart, in pages of the object table that are there, and that are not; and over one that is empty. */
+static void objects_far_apart(void **state) {
+    (void)state;
+    static const u64 at[] = {0, 255, 256, 0x1ffff, 0x20000, 0x1234567, ABI_SEL_COUNT - 1};
+    struct pd *a = pd_make(), *b = pd_make();
+    type = CRD_OBJ;
+    struct sm *sm = sm_create(a, 0);
+    assert_int_equal(space_cap_create(a, at[0], &sm->obj, PERM_SM_ALL), NOVA_SUCCESS);
+    for (unsigned i = 1; i < ARRAY_SIZE(at); i++)
+        (void)delegate(a, a, crd_of(at[i - 1], 0, PERM_SM_ALL), 0, crd_of(at[i], 0, PERM_SM_ALL));
+    (void)delegate(a, b, crd_of(0, 31, PERM_SM_ALL), 0, crd_of(0, 31, PERM_SM_ALL));
+    for (unsigned i = 0; i < ARRAY_SIZE(at); i++)
+        assert_int_equal(space_lookup(b, crd_of(at[i], 0, 0)), crd_of(at[i], 0, PERM_SM_ALL));
+    sim_space_check(a), sim_space_check(b);
+    assert_int_equal(b->caps.objects, ARRAY_SIZE(at));
+    revoke(b, crd_of(0x20000, 17, PERM_SM_ALL), true); /* one of them */
+    assert_int_equal(b->caps.objects, ARRAY_SIZE(at) - 1);
+    assert_int_equal(space_lookup(b, crd_of(0x20000, 0, 0)), 0);
+    revoke(b, crd_of(0x40000, 17, PERM_SM_ALL), true); /* none */
+    assert_int_equal(b->caps.objects, ARRAY_SIZE(at) - 1);
+    revoke(b, crd_of(0, 31, PERM_SM_ALL), true);
+    assert_int_equal(b->caps.objects, 0);
+    assert_int_equal(a->caps.objects, ARRAY_SIZE(at));
+    revoke(a, crd_of(0x1000000, 24, PERM_SM_ALL), true); /* one and its child, the last */
+    assert_int_equal(a->caps.objects, ARRAY_SIZE(at) - 2);
+    sim_space_check(a), sim_space_check(b);
+    pd_drop(a);
+    pd_drop(b);
+}
+
 static void dying_pd_takes_nothing(void **state) {
     (void)state;
     struct pd *a = pd_make(), *b = pd_make();
@@ -430,6 +460,7 @@ int main(void) {
         cmocka_unit_test(revoke_straddler_without_the_mask),
         cmocka_unit_test(translate_follows_levels_to_the_receiver),
         cmocka_unit_test(self_delegation_with_g_makes_guest_memory),
+        cmocka_unit_test(objects_far_apart),
         cmocka_unit_test(dying_pd_takes_nothing),
         cmocka_unit_test(nomem_leaves_whole_pieces),
         cmocka_unit_test(limit_refuses_and_changes_nothing),
