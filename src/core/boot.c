@@ -169,7 +169,6 @@ bool core_cpu_init(struct cpu *c) {
     struct sc *sc = sc_create(&kernel_pd, ec, 0, 1000000);
     if (!sc || space_cap_create(&kernel_pd, c->id, &sc->obj, PERM_SC_ALL) != NOVA_SUCCESS)
         return false;
-    kobj_get(&sc->obj);
     sc->state = SC_RUNNING;
     c->idle_ec = c->bases_owner = c->ec = ec;
     c->idle_sc = c->sc = sc;

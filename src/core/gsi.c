@@ -22,7 +22,6 @@ bool gsi_init(unsigned count) {
         struct sm *sm = sm_create(&kernel_pd, 0);
         if (!sm || space_cap_create(&kernel_pd, ABI_MAX_CPUS + g, &sm->obj, PERM_SM_ALL) != NOVA_SUCCESS)
             return false;
-        kobj_get(&sm->obj);
         sm->gsi = (i32)g;
         gsis[g].sm = sm;
         gsis[g].level = arch_irq_default_level(g);

@@ -178,16 +178,13 @@ static enum abi_status memory_awaited(struct cpu *c, struct ec *ec, enum abi_sta
 }
 
 static enum abi_status create(struct ec *ec, unsigned number) {
-    static const u8 right[] = {[HC_CREATE_PD] = PERM_PD_PD,
-                               [HC_CREATE_EC] = PERM_PD_EC,
-                               [HC_CREATE_SC] = PERM_PD_SC,
-                               [HC_CREATE_PT] = PERM_PD_PT,
-                               [HC_CREATE_SM] = PERM_PD_SM};
+    unsigned right = 1u << (number - HC_CREATE_PD);
+    static_assert(PERM_PD_PD == 1 && 1 << (HC_CREATE_SM - HC_CREATE_PD) == PERM_PD_SM, "in the same order");
     if (ec->pending)
         return create_pd_delegate(ec);
     u64 cap = objtab_cap(&ec->pd->objtab, ec->regs.rsi);
     struct pd *owner = container_of(CAP_OBJECT(cap), struct pd, obj);
-    if ((cap & CAP_HAS_MASK(right[number])) != CAP_HAS(KOBJ_PD, right[number]))
+    if ((cap & CAP_HAS_MASK(right)) != CAP_HAS(KOBJ_PD, right))
         return NOVA_BAD_CAP;
     return number == HC_CREATE_PD   ? sys_create_pd(ec, owner, cap & 0xff)
            : number == HC_CREATE_EC ? sys_create_ec(ec, owner)

@@ -8,11 +8,6 @@ static_assert(ABI_SEL_COUNT == 1ul << 26, "three levels");
 #define ALL(n) [0 ... 511] = (union objtab_page *)&objtab_empty[n]
 const union objtab_page objtab_empty[3] = {[1] = {.below = {ALL(0)}}, [2] = {.below = {ALL(1)}}};
 
-struct cap objtab_lookup(const struct objtab *t, u64 sel) {
-    u64 cap = objtab_cap(t, sel);
-    return (struct cap){.obj = CAP_OBJECT(cap), .perm = cap & 0xff};
-}
-
 /* The page of `level` that *slot points to, made if there is none. Two CPUs may try: one page stays. */
 static union objtab_page *level_make(union objtab_page **slot, unsigned level, struct account *a) {
     union objtab_page *page = atomic_load_acq(slot);
@@ -36,9 +31,8 @@ u64 *objtab_make(struct objtab *t, u64 sel, struct account *a) {
 }
 
 static void level_free(union objtab_page *page, unsigned level, struct account *a) {
-    if (page == &objtab_empty[level])
-        return;
-    kmem_pages_free(a, page, 0);
+    if (page != &objtab_empty[level])
+        kmem_pages_free(a, page, 0);
 }
 
 void objtab_free(struct objtab *t, struct account *a) {

@@ -132,24 +132,18 @@ void rcu_quiescent(struct cpu *c) {
         callbacks_run(c);
     if (c->rcu.wait || !c->rcu.next)
         return;
-    if (cpu_count == 1) { /* there is nobody else to wait for */
-        c->rcu.wait = c->rcu.next;
-        c->rcu.next = NULL;
-        callbacks_run(c);
-        if (c->rcu.next)
-            cpu_hazard_set(c, HZ_RCU);
-        return;
-    }
-    u64 mask = 0;
-    spin_lock(&rcu_lock);
     c->rcu.wait = c->rcu.next;
     c->rcu.next = NULL;
-    atomic_store_rel(&c->rcu.wait_epoch, epoch + 1);
-    wanted = max_u64(wanted, epoch + 1);
-    if (ended == epoch)
-        mask = epoch_begin(c);
-    spin_unlock(&rcu_lock);
-    kick(mask);
+    if (cpu_count > 1) { /* else there is nobody to wait for */
+        u64 mask = 0;
+        spin_lock(&rcu_lock);
+        atomic_store_rel(&c->rcu.wait_epoch, epoch + 1);
+        wanted = max_u64(wanted, epoch + 1);
+        if (ended == epoch)
+            mask = epoch_begin(c);
+        spin_unlock(&rcu_lock);
+        kick(mask);
+    }
     if (atomic_load_acq(&ended) >= c->rcu.wait_epoch)
         callbacks_run(c);
     if (c->rcu.next)

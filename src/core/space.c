@@ -127,7 +127,6 @@ FOR_TYPE enum abi_status top_create(const struct node *n, unsigned type, enum ab
         shoot_down(n->pd, NODE_TABLES);
     return status;
 }
-static no_inline enum abi_status range_create(const struct node *n) { return top_create(n, n->type, NOVA_BAD_PAR); }
 
 enum abi_status space_cap_create(struct pd *pd, u64 sel, struct kobj *obj, unsigned perm) {
     struct node n = {.base = sel % ABI_SEL_COUNT,
@@ -141,22 +140,8 @@ enum abi_status space_cap_create(struct pd *pd, u64 sel, struct kobj *obj, unsig
 
 static bool aligned(u64 base, u64 source, unsigned order) { return !((base | source) & ((1ul << order) - 1)); }
 
-enum abi_status space_mem_create(struct pd *pd, u64 vpn, u64 pfn, unsigned order, unsigned perm, unsigned tables) {
-    assert(aligned(vpn, pfn, order) && order <= 31 && perm);
-    if (vpn + (1ul << order) > space_limit(CRD_MEM))
-        return NOVA_BAD_PAR;
-    struct node n = {.base = vpn,
-                     .source = pfn,
-                     .pd = pd,
-                     .tree = tree_new(),
-                     .type = CRD_MEM,
-                     .order = (u8)order,
-                     .perm = (u8)perm,
-                     .tables = (u8)tables};
-    return range_create(&n);
-}
-
-enum abi_status space_source_create(struct pd *pd, unsigned type, u64 base, u64 source, unsigned order, unsigned perm) {
+static enum abi_status range_create(struct pd *pd, unsigned type, u64 base, u64 source, unsigned order, unsigned perm,
+                                    unsigned tables) {
     assert(type != CRD_OBJ && aligned(base, source, order) && order < 52 && perm);
     struct node n = {.base = base,
                      .source = source,
@@ -164,8 +149,18 @@ enum abi_status space_source_create(struct pd *pd, unsigned type, u64 base, u64 
                      .tree = tree_new(),
                      .type = (u8)type,
                      .order = (u8)order,
-                     .perm = (u8)perm};
-    return range_create(&n);
+                     .perm = (u8)perm,
+                     .tables = (u8)tables};
+    return top_create(&n, type, NOVA_BAD_PAR);
+}
+
+enum abi_status space_mem_create(struct pd *pd, u64 vpn, u64 pfn, unsigned order, unsigned perm, unsigned tables) {
+    bool fits = vpn + (1ul << order) <= space_limit(CRD_MEM);
+    return fits ? range_create(pd, CRD_MEM, vpn, pfn, order, perm, tables) : NOVA_BAD_PAR;
+}
+
+enum abi_status space_source_create(struct pd *pd, unsigned type, u64 base, u64 source, unsigned order, unsigned perm) {
+    return range_create(pd, type, base, source, order, perm, 0);
 }
 
 void space_utcb_remove(struct pd *pd, u64 vpn, u64 pfn) {

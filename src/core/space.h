@@ -73,11 +73,6 @@ static inline struct node **objtab_node(u64 *entry) { return (struct node **)(en
 #define CAP_OBJECT(cap)     ((struct kobj *)((i64)(cap) >> 16))
 #define CAP_HAS(type, perm) ((u64)(type) << 8 | (perm))
 #define CAP_HAS_MASK(perm)  (0xff00ul | (perm))
-struct cap {
-    struct kobj *obj; /* NULL: none */
-    unsigned perm;
-};
-struct cap objtab_lookup(const struct objtab *t, u64 sel);
 must_check u64 *objtab_make(struct objtab *t, u64 sel, struct account *a);
 static inline bool objtab_missing(const u64 *entry) { return (u64)entry - (u64)&objtab_empty[0] < PAGE_SIZE; }
 /* The entry, to be set; NULL: no memory for its page. */

@@ -209,8 +209,6 @@ enum space_result space_delegate_range(struct pd *src, struct pd *dst, u64 crd, 
 FOR_TYPE enum space_result one_delegate(unsigned type, struct pd *src, struct pd *dst, u64 crd, u64 item, u64 window,
                                         u64 *out) {
     struct delegation g;
-    if (CRD_ORDER(crd))
-        return SPACE_RANGE;
     if (!delegation_make(&g, src, dst, type, crd, item, window, out))
         return SPACE_DONE;
     u64 sel = g.from.base, to = g.to.base;
@@ -244,9 +242,9 @@ FOR_TYPE enum space_result one_delegate(unsigned type, struct pd *src, struct pd
 
 enum space_result space_delegate_one(struct pd *src, struct pd *dst, u64 crd, u64 item, u64 window, u64 *out) {
     *out = 0;
-    if (CRD_TYPE(crd) == CRD_OBJ)
+    if (CRD_TYPE(crd) == CRD_OBJ && !CRD_ORDER(crd))
         return one_delegate(CRD_OBJ, src, dst, crd, item, window, out);
-    if (CRD_TYPE(crd) == CRD_MEM)
+    if (CRD_TYPE(crd) == CRD_MEM && !CRD_ORDER(crd))
         return one_delegate(CRD_MEM, src, dst, crd, item, window, out);
-    return CRD_TYPE(crd) == CRD_PIO ? SPACE_RANGE : SPACE_DONE;
+    return CRD_TYPE(crd) != CRD_NULL ? SPACE_RANGE : SPACE_DONE;
 }

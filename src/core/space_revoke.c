@@ -27,9 +27,8 @@ struct revoke {
     bool self;
     const struct node *only;
     struct space_progress *p;
-    i64 work;    /* left in this step */
-    bool moved;  /* this call has removed something: it may stop */
-    bool polled; /* a preemption is pending */
+    i64 work;   /* left in this step */
+    bool moved; /* this call has removed something: it may stop */
     /* what a step has changed and not flushed yet */
     struct batch_pd batch[BATCH_PDS];
     unsigned batch_count;
@@ -273,11 +272,11 @@ static bool part_walk(struct revoke *v) {
     return false;
 }
 
-/* Between two steps: everything flushed, pending interrupts let in. */
-static void step_end(struct revoke *v) {
+/* Between two steps: everything flushed, pending interrupts let in. True: a preemption is pending, and something is done already. */
+static bool step_end(struct revoke *v) {
     batch_finish(v);
-    v->polled = arch_preempt_pending();
     v->work = space_step_work;
+    return arch_preempt_pending() && v->moved;
 }
 
 /* After a gap without the lock. False: top is gone or has another range: look for what is there now. */
@@ -348,8 +347,7 @@ static enum space_result top_revoke(struct revoke *v, bool *done) {
             break;
         v->splits = *space_tree_splits(tree);
         space_tree_unlock(tree);
-        step_end(v);
-        if (v->polled && v->moved)
+        if (step_end(v))
             return SPACE_AGAIN;
         space_tree_lock(tree);
         if (!cursor_check(v)) {
@@ -369,7 +367,7 @@ enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 h
     v.lo = lo, v.hi = hi;
     v.type = type, v.mask = mask, v.self = self, v.only = only, v.p = p;
     v.work = space_step_work;
-    v.moved = v.polled = false;
+    v.moved = false;
     v.batch_count = 0;
     v.dead = NULL;
     enum space_result result = SPACE_DONE;
@@ -381,11 +379,8 @@ enum space_result space_revoke_range(struct pd *pd, unsigned type, u64 lo, u64 h
             v.moved = true;
             p->pos = min_u64(hi, v.top_base + (1ul << v.top_order)) - lo;
         }
-        if (result == SPACE_DONE && v.work <= 0 && lo + p->pos < hi) {
-            step_end(&v);
-            if (v.polled && v.moved)
-                result = SPACE_AGAIN;
-        }
+        if (result == SPACE_DONE && v.work <= 0 && lo + p->pos < hi && step_end(&v))
+            result = SPACE_AGAIN;
     }
     batch_finish(&v);
     if (result == SPACE_DONE && type == CRD_MEM && !others_flushed(!only)) /* a UTCB's: what is pending waits for it */

@@ -3,6 +3,7 @@
 #pragma once
 #include "arch/ptab.h"
 #include "core/space.h"
+#include "sim/cap.h"
 #include "sim/internal.h"
 
 /* alloc.c: what the kernel's allocator has handed out, learnt from the seam (arch_mem_unpoison, arch_mem_poison). */

@@ -98,12 +98,11 @@ static void link_to(const struct kobj *o) {
     ++*(a ? &a->refs : &kernel_refs);
 }
 
-/* What an object holds, and what is held for ever: idle ECs and SCs and the interrupts' semaphores by the kernel itself. */
+/* What an object holds, and what is held for ever: idle ECs by the kernel itself, which has capabilities to idle SCs and interrupts' semaphores. */
 static void links_of(const struct sim_alloc *a, const struct kobj *o) {
     const struct ec *ec = sim_alloc_ec(a);
     const struct sc *sc = sim_alloc_sc(a);
     const struct pt *pt = sim_alloc_pt(a);
-    const struct sm *sm = sim_alloc_sm(a);
     link_to(&o->owner->obj);
     if (ec && ec->pending)
         link_to(ec->pending);
@@ -111,7 +110,7 @@ static void links_of(const struct sim_alloc *a, const struct kobj *o) {
         link_to(&sc->ec->obj);
     if (pt)
         link_to(&pt->ec->obj);
-    if ((ec && ec->kind == EC_IDLE) || (sc && sc->ec->kind == EC_IDLE) || (sm && sm->gsi >= 0))
+    if (ec && ec->kind == EC_IDLE)
         link_to(o);
 }
 

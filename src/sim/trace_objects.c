@@ -1,5 +1,6 @@
 /* The trace's records of kernel objects: numbers in the order of appearance, names, and quiet looks into the kernel's tables. */
 #include "core/sc.h"
+#include "sim/cap.h"
 #include "sim/trace_priv.h"
 #include <stdio.h>
 #include <stdlib.h>

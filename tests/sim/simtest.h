@@ -4,6 +4,7 @@
 #pragma once
 #include "../../userland/lib/nova.h"
 #include "core/kmem.h"
+#include "sim/cap.h"
 #include "sim/sim.h"
 #include <setjmp.h>
 #include <stdarg.h>

@@ -17,6 +17,7 @@
 #include "core/core.h"
 #include "core/pd.h"
 #include "sim/internal.h"
+#include "sim/cap.h"
 
 /* In the child: the first one that fails ends it. */
 #define CHECK(x) ((x) ? (void)0 : check_failed(#x, __LINE__, 0, 0))

@@ -10,6 +10,7 @@
 
 #include "core/cpu.h"
 #include "core/pd.h"
+#include "sim/cap.h"
 
 extern struct cpu sim_cpus[];
 
