@@ -77,7 +77,7 @@ static enum abi_status create_pd_delegate(struct ec *ec) {
     return NOVA_SUCCESS;
 }
 
-static enum abi_status sys_create_pd(struct ec *ec, struct pd *owner, unsigned perm) {
+static no_inline enum abi_status sys_create_pd(struct ec *ec, struct pd *owner, unsigned perm) {
     if (slot_taken(ec))
         return NOVA_BAD_CAP;
     struct pd *pd = pd_create(owner);
@@ -94,7 +94,7 @@ static enum abi_status sys_create_pd(struct ec *ec, struct pd *owner, unsigned p
     return create_pd_delegate(ec);
 }
 
-static enum abi_status sys_create_ec(struct ec *ec, struct pd *pd) {
+static no_inline enum abi_status sys_create_ec(struct ec *ec, struct pd *pd) {
     const struct uregs *r = &ec->regs;
     u64 utcb = r->rdx & ~PAGE_MASK;
     unsigned cpu = r->rdx & PAGE_MASK;
@@ -116,7 +116,7 @@ static enum abi_status sys_create_ec(struct ec *ec, struct pd *pd) {
     return status;
 }
 
-static enum abi_status sys_create_sc(struct ec *ec, struct pd *owner) {
+static no_inline enum abi_status sys_create_sc(struct ec *ec, struct pd *owner) {
     const struct uregs *r = &ec->regs;
     struct ec *target = LOOKUP(ec, r->rdx, KOBJ_EC, ec, PERM_EC_SC);
     u64 prio = r->rax & 0xff, quantum_us = r->rax >> 12;
@@ -147,7 +147,7 @@ static enum abi_status sys_create_sc(struct ec *ec, struct pd *owner) {
     return status;
 }
 
-static enum abi_status sys_create_pt(struct ec *ec, struct pd *owner) {
+static no_inline enum abi_status sys_create_pt(struct ec *ec, struct pd *owner) {
     const struct uregs *r = &ec->regs;
     struct ec *target = LOOKUP(ec, r->rdx, KOBJ_EC, ec, PERM_EC_PT);
     if (!target || target->kind != EC_LOCAL)
@@ -332,9 +332,10 @@ static enum abi_status other(struct ec *ec, unsigned number) {
 }
 
 /* What is not done all the time. */
+static no_inline struct ec *sys_create(struct cpu *c, struct ec *ec, unsigned number) {
+    return finish_or_wait(c, ec, memory_awaited(c, ec, create(ec, number)));
+}
 static no_inline struct ec *sys_other(struct cpu *c, struct ec *ec, unsigned number) {
-    if (number >= HC_CREATE_PD && number <= HC_CREATE_SM)
-        return finish_or_wait(c, ec, memory_awaited(c, ec, create(ec, number)));
     return finish_or_wait(c, ec, other(ec, number));
 }
 
@@ -362,7 +363,7 @@ static force_inline struct ec *run(struct cpu *c, struct ec *ec, u64 rdi) {
         return rdi >> 4 & HF_SM_DOWN ? sys_sm_down(c, ec, rdi) : sys_sm_up(c, ec, rdi);
     if (number == HC_REVOKE)
         return sys_revoke(c, ec);
-    return sys_other(c, ec, number);
+    return number <= HC_CREATE_SM ? sys_create(c, ec, number) : sys_other(c, ec, number);
 }
 
 void hypercall_run(struct cpu *c, struct ec *ec) {

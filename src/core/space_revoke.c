@@ -160,15 +160,13 @@ FOR_TYPE bool node_reduce(struct node *n, unsigned type, unsigned mask, unsigned
     else if (!perm)
         pio_reduce(n);
     if (!perm && type == CRD_OBJ)
-        s->objects--;
+        s->objects--, n->prio = --((struct kobj *)n->source)->caps;
     else if (!perm)
         space_index_remove(s, n);
     spin_unlock(&s->lock);
     if (perm)
         return false;
     assert(!n->child);
-    if (type == CRD_OBJ)
-        n->prio = --((struct kobj *)n->source)->caps;
     space_node_unlink(n);
     account_refund(&n->pd->account, node_cache.size);
     return true;
