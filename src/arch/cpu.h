@@ -11,6 +11,7 @@ struct arch_bases {
 struct cpu;
 /* From mach/cpu.h, inline:
  *   struct cpu *arch_cpu_self(void);            this CPU
+ *   u64 arch_clock(void);                       monotonic, in TSC ticks, the same on all CPUs
  *   void arch_cpu_relax(void);                  in every wait loop
  *   bool arch_preempt_pending(void);            preemption point: lets pending interrupts in for a moment (they only do core_interrupt,
  *                                               core_ipi, core_timer: mark, never switch), then says whether this CPU has a hazard set
@@ -23,7 +24,6 @@ void arch_cpu_idle(void);
 void arch_putc(char c);
 /* Kicks `cpu` (a logical number) out of user mode, guest mode or idle: it will run core_ipi(). Lossless, cheap to repeat. */
 void arch_ipi_send(unsigned cpu);
-/* u64 arch_clock(void): monotonic, in TSC ticks, the same on all CPUs. */
 /* The one deadline of this CPU: core_timer() is called on it at or after absolute TSC `tsc`. ~0: none. Replaces the earlier one.
  * In the past: at once when interrupts are let in. */
 void arch_deadline_set(u64 tsc);

@@ -48,8 +48,6 @@ must_check enum abi_status arch_space_init(struct pd *pd);
 void arch_space_fini(struct pd *pd);
 /* Makes pd's host table (and port bitmap) the active one of this CPU, c; a no-op if it is. Flushes what is not tagged. */
 void arch_space_load(struct cpu *c, struct pd *pd);
-/* What CR3 is while the kernel works for pd. */
-u64 arch_space_root(const struct pd *pd);
 /* Drops all host translations that this CPU holds for the active space. */
 void arch_tlb_flush(void);
 /* Ports [first, first + count) of the PD become usable or not. BAD_MEM: first use makes the bitmap. Revoking never fails. */

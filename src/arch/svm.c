@@ -12,13 +12,6 @@
 #define VM_CR_SVMDIS (1ul << 4)
 #define MSR_VM_HSAVE 0xc0010117
 
-struct svm_cpu {
-    struct vmcb *host; /* the VMLOAD part of the host's state */
-    u64 tsc_aux;
-    struct vcpu_lazy *owner;
-    bool ready;
-    bool flush_all; /* a new generation of ASIDs began and VMRUN has not flushed yet */
-};
 static struct svm_cpu svm_cpus[ABI_MAX_CPUS];
 struct svm_features svm;
 static struct slab_cache vcpu_cache = SLAB_CACHE(struct vcpu);
@@ -49,22 +42,13 @@ void svm_features_read(struct svm_features *f) {
     f->tsc_aux = bit(x1.d, 27) || bit(l7.c, 22);
     f->pku = bit(l7.c, 3);
     f->xsave = bit(l1.c, 26) && bit(l1.c, 27);
-    f->xcr0 = f->xsave ? xgetbv(0) : 1;
+    f->xcr0 = f->xsave ? (u32)xgetbv(0) : 1;
     f->cr3_mbz = ~0ul << (phys >= 32 && phys <= 52 ? phys : 36);
     u64 cr4 = 0x7ff; /* VME to OSXMMEXCPT */
     const struct {
-        u32 reg, from, to; /* CPUID register and bit, CR4 bit */
-    } optional[] = {
-        {l7.c, 2, 11},  /* UMIP */
-        {l7.c, 16, 12}, /* LA57 */
-        {l7.b, 0, 16},  /* FSGSBASE */
-        {l1.c, 17, 17}, /* PCIDE */
-        {l1.c, 26, 18}, /* OSXSAVE */
-        {l7.b, 7, 20},  /* SMEP */
-        {l7.b, 20, 21}, /* SMAP */
-        {l7.c, 3, 22},  /* PKE */
-        {l7.c, 7, 23},  /* CET */
-    };
+        u32 reg, from, to; /* CPUID register and bit, CR4 bit: UMIP LA57 FSGSBASE, PCIDE OSXSAVE SMEP, SMAP PKE CET */
+    } optional[] = {{l7.c, 2, 11}, {l7.c, 16, 12}, {l7.b, 0, 16}, {l1.c, 17, 17}, {l1.c, 26, 18},
+                    {l7.b, 7, 20}, {l7.b, 20, 21}, {l7.c, 3, 22}, {l7.c, 7, 23}};
     for (unsigned i = 0; i < ARRAY_SIZE(optional); i++)
         cr4 |= (u64)bit(optional[i].reg, optional[i].from) << optional[i].to;
     f->cr4_mbz = ~cr4;
@@ -100,15 +84,15 @@ static bool shared_init(void) {
 static bool svm_cpu_init(struct cpu *c) {
     struct svm_cpu *s = &svm_cpus[c->id];
     void *hsave = kmem_pages_alloc(&kernel_account, 0), *host = kmem_pages_alloc(&kernel_account, 0);
-    bool ok = hsave && host && (npt_empty || shared_init());
-    if (!ok) {
+    if (!hsave || !host || (!npt_empty && !shared_init())) {
         klog_warn("vcpu: CPU %u: not enough kernel memory for virtual machines\n", c->id);
         return false;
     }
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
     wrmsr(MSR_VM_HSAVE, arch_ptr_phys(hsave).v);
     s->host = host;
-    svm_host_save(arch_ptr_phys(host).v);
+    s->host_phys = arch_ptr_phys(host).v;
+    svm_host_save(s->host_phys);
     s->tsc_aux = svm.tsc_aux ? rdmsr(MSR_TSC_AUX) : 0;
     c->guest_flush_gen = 1; /* a new vCPU has 0: no ASID yet */
     c->next_asid = 0;       /* the first guest begins generation 2 with a flush of whatever was here before us */
@@ -130,6 +114,7 @@ static enum abi_status svm_init(struct ec *ec) {
         slab_free(&vcpu_cache, &ec->pd->account, v);
         return NOVA_BAD_MEM;
     }
+    v->vmcb_phys = arch_ptr_phys(v->vmcb).v;
     v->home = &svm_cpus[ec->cpu];
     v->vmcb->msrpm = arch_ptr_phys(msrpm).v;
     svm_state_init(v);
@@ -147,51 +132,56 @@ static void svm_fini(struct ec *ec) {
 }
 
 /* An ASID of the CPU's present generation whose translations are as young as `gen` of the guest's table. ASIDs are used up one
- * after the other; the next generation begins with a flush of all of them. */
-static void asid_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, u64 gen) {
-    if (unlikely(v->asid_gen != c->guest_flush_gen || v->tlb_gen != gen)) {
-        if (v->asid_gen == c->guest_flush_gen && svm.flush_asid) {
-            v->flush = true;
-        } else {
-            if (c->next_asid == 0 || c->next_asid >= svm.asid_count) {
-                c->next_asid = 1;
-                c->guest_flush_gen++;
-                s->flush_all = true;
-            }
-            v->vmcb->asid = c->next_asid++;
-            v->asid_gen = c->guest_flush_gen;
-        }
-        v->tlb_gen = gen;
+ * after the other; the next generation begins with a flush of all of them. What is to be flushed stays in the VMCB until VMRUN has done it. */
+static no_inline void guest_renew(struct cpu *c, struct vcpu *v, struct pd *pd, u64 gen) {
+    struct vmcb *b = v->vmcb;
+    void *iopm = atomic_load_acq(&pd->guest_pio_bitmap);
+    b->iopm = arch_ptr_phys(iopm ? iopm : iopm_all).v;
+    v->tlb_gen = gen;
+    if (v->asid_gen == c->guest_flush_gen && svm.flush_asid) {
+        b->tlb_control = b->tlb_control ? b->tlb_control : SVM_TLB_FLUSH_ASID;
+        return;
     }
-    if (unlikely(s->flush_all || v->flush))
-        v->vmcb->tlb_control = s->flush_all ? SVM_TLB_FLUSH_ALL : SVM_TLB_FLUSH_ASID;
+    if (c->next_asid == 0 || c->next_asid >= svm.asid_count) {
+        c->next_asid = 1;
+        c->guest_flush_gen++;
+        b->tlb_control = SVM_TLB_FLUSH_ALL;
+    }
+    b->asid = c->next_asid++;
+    v->asid_gen = c->guest_flush_gen;
 }
 
 /* What the VMM chooses. An open window is written at each entry: V_IRQ is the hardware's, too. */
 static void controls_write(struct vcpu *v) {
     struct vmcb *b = v->vmcb;
     b->exc = v->exc | 1u << VEC_AC | 1u << VEC_DB | 1u << VEC_MC;
-    b->misc1 = v->ctrl[0] | (u32)SVM_MISC1_FORCED | (v->irq_window ? SVM_MISC1_VINTR : 0u) |
-               (v->nmi_window ? SVM_MISC1_IRET : 0u);
+    b->misc1 =
+        v->ctrl[0] | SVM_MISC1_FORCED | (v->irq_window ? SVM_MISC1_VINTR : 0u) | (v->nmi_window ? SVM_MISC1_IRET : 0u);
     b->misc2 = v->ctrl[1] | SVM_MISC2_FORCED;
     b->int_ctl = (b->int_ctl & (SVM_INT_TPR | SVM_INT_V_MASKING)) | (v->irq_window ? SVM_INT_WINDOW : 0);
     v->controls = v->irq_window;
 }
 
 static void entry_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, struct pd *pd) {
-    struct vmcb *b = v->vmcb;
-    void *iopm = atomic_load_acq(&pd->guest_pio_bitmap);
-    b->iopm = arch_ptr_phys(iopm ? iopm : iopm_all).v;
-    u64 root = atomic_load_acq(&pd->guest.root.v);
-    b->n_cr3 = root ? root : arch_ptr_phys(npt_empty).v;
-    asid_prepare(c, s, v, atomic_load_acq(&pd->guest_gen));
-    if (unlikely(v->controls))
-        controls_write(v);
-    b->eventinj = v->inj;
-    if (unlikely(v->inj) && SVM_EVENT_TYPE(v->inj) == SVM_EVENT_SOFT)
-        b->nrip = b->rip; /* where INT returns to: with next-RIP save VMRUN takes it from here, without from RIP */
+    u64 gen = atomic_load_acq(&pd->guest_gen);
+    if (unlikely(v->asid_gen != c->guest_flush_gen || v->tlb_gen != gen))
+        guest_renew(c, v, pd, gen);
+    if (unlikely(v->inj)) {
+        v->vmcb->eventinj = v->inj;
+        if (SVM_EVENT_TYPE(v->inj) == SVM_EVENT_SOFT)
+            v->vmcb->nrip =
+                v->vmcb->rip; /* where INT returns to: with next-RIP save VMRUN takes it from here, without from RIP */
+    }
     if (unlikely(s->owner != &v->lazy))
         vcpu_lazy_load(&s->owner, &v->lazy, svm.pku);
+}
+
+/* VMRUN has neither injected nor flushed. Who comes next flushes for all if this one should have. */
+static void entry_undo(struct cpu *c, struct vcpu *v) {
+    atomic_store_rel(&c->guest_space, NULL);
+    v->vmcb->eventinj = 0;
+    if (v->vmcb->tlb_control == SVM_TLB_FLUSH_ALL)
+        c->next_asid = 0;
 }
 
 /* GIF 0: registers that host code sees, too, are the guest's from here to the exit. What the CPU has not, the vCPU has as the host. */
@@ -202,14 +192,15 @@ static void world_switch(struct svm_cpu *s, struct vcpu *v, struct uregs *regs) 
     host->kernel_gs_base = bases.gs;
     if (v->xcr0 != svm.xcr0)
         xsetbv(0, v->xcr0);
-    if (unlikely(v->tsc_aux != s->tsc_aux))
+    if (unlikely(v->own_aux))
         wrmsr(MSR_TSC_AUX, v->tsc_aux);
-    mitigate_guest_entry();
-    svm_world_switch(arch_ptr_phys(v->vmcb).v, arch_ptr_phys(host).v, regs);
-    if (unlikely(v->tsc_aux != s->tsc_aux))
+    if (unlikely(mitigations & MIT_L1D))
+        mitigate_guest_entry();
+    svm_world_switch(v->vmcb_phys, s->host_phys, regs);
+    if (unlikely(v->own_aux))
         wrmsr(MSR_TSC_AUX, s->tsc_aux);
     if (svm.xsave) { /* one emulator (QEMU 7.2) executes XSETBV although its intercept is set */
-        v->xcr0 = xgetbv(0);
+        v->xcr0 = (u32)xgetbv(0);
         if (v->xcr0 != svm.xcr0)
             xsetbv(0, svm.xcr0);
     }
@@ -217,10 +208,10 @@ static void world_switch(struct svm_cpu *s, struct vcpu *v, struct uregs *regs) 
 
 /* What became of the injected event, and which one is to be injected next unless the VMM decides otherwise. A software interrupt or
  * breakpoint of the guest's own is not: its instruction runs again. */
-static void injection_settle(struct vcpu *v) {
+static no_inline void injection_settle(struct vcpu *v) {
     u64 ev = v->vmcb->exitintinfo & (0xfffffffful << 32 | 0x80000fff), mine = v->inj;
-    v->inj = v->interrupted = 0;
-    if (likely(!(ev & SVM_EVENT_VALID))) {
+    v->inj = v->interrupted = v->vmcb->eventinj = 0;
+    if (!(ev & SVM_EVENT_VALID)) {
         if ((mine & SVM_EVENT_VALID) && SVM_EVENT_TYPE(mine) == SVM_EVENT_NMI)
             v->nmi_masked = true;
         return;
@@ -240,37 +231,37 @@ static void xsetbv_emulate(struct vcpu *v, const struct uregs *r) {
         v->inj = SVM_EVENT(VEC_GP, SVM_EVENT_EXC, SVM_EVENT_ERROR);
         return;
     }
-    v->xcr0 = value;
+    v->xcr0 = (u32)value;
     b->rip = svm.nrip ? b->nrip : b->rip + 3;
     b->int_shadow = 0;
 }
 
+/* #DB, #AC and #MC are the guest's unless the VMM asked for them. */
+static bool exception_resolve(struct vcpu *v, unsigned vec) {
+    if (vec == VEC_MC) {
+        klog_warn("vcpu: machine check while a guest ran; the guest gets it\n");
+        if (svm.mca)
+            wrmsr(MSR_MCG_STATUS, 0); /* MCIP: another one would shut the CPU down */
+    }
+    if (v->exc & 1u << vec)
+        return false;
+    if (vec == VEC_DB)
+        v->vmcb->dr7 &= ~DR7_GD; /* as delivery does; DR6 is up to date (15.12.2) */
+    v->inj = SVM_EVENT(vec, SVM_EVENT_EXC, vec == VEC_AC ? SVM_EVENT_ERROR : 0);
+    return true;
+}
+
 /* Exits that the kernel keeps from the VMM unless it asked for them. False: the VMM's. */
 static bool exit_resolve(struct vcpu *v, const struct uregs *r) {
-    struct vmcb *b = v->vmcb;
-    switch (b->exitcode) {
+    u64 code = v->vmcb->exitcode;
+    switch (code) {
     case SVM_EXIT_INTR: /* come in when the interrupts are opened, below */
     case SVM_EXIT_NMI:
         return true;
     case SVM_EXIT_EXC + VEC_DB:
-        if (v->exc & 1u << VEC_DB)
-            return false;
-        b->dr7 &= ~DR7_GD; /* as delivery does; DR6 is up to date (15.12.2) */
-        v->inj = SVM_EVENT(VEC_DB, SVM_EVENT_EXC, 0);
-        return true;
     case SVM_EXIT_EXC + VEC_AC:
-        if (v->exc & 1u << VEC_AC)
-            return false;
-        v->inj = SVM_EVENT(VEC_AC, SVM_EVENT_EXC, SVM_EVENT_ERROR);
-        return true;
     case SVM_EXIT_EXC + VEC_MC:
-        klog_warn("vcpu: machine check while a guest ran; the guest gets it\n");
-        if (svm.mca)
-            wrmsr(MSR_MCG_STATUS, 0); /* MCIP: another one would shut the CPU down */
-        if (v->exc & 1u << VEC_MC)
-            return false;
-        v->inj = SVM_EVENT(VEC_MC, SVM_EVENT_EXC, 0);
-        return true;
+        return exception_resolve(v, (unsigned)code - SVM_EXIT_EXC);
     case SVM_EXIT_XSETBV:
         if (v->ctrl[1] & SVM_MISC2_XSETBV)
             return false;
@@ -294,15 +285,14 @@ static bool exit_resolve(struct vcpu *v, const struct uregs *r) {
     return true;
 }
 
-/* Those below 0x80 that exit_resolve has something to do for. */
-#define EXIT_BIT(code) (1ul << ((code)-0x40))
+/* Those from 0x40 to 0x7f that exit_resolve has something to do for. */
+#define EXIT_BIT(code) (1ul << ((code)&0x3f))
 #define EXITS_RESOLVED                                                                                                 \
     (EXIT_BIT(SVM_EXIT_EXC + VEC_DB) | EXIT_BIT(SVM_EXIT_EXC + VEC_AC) | EXIT_BIT(SVM_EXIT_EXC + VEC_MC) |             \
      EXIT_BIT(SVM_EXIT_INTR) | EXIT_BIT(SVM_EXIT_NMI) | EXIT_BIT(SVM_EXIT_IRET) | EXIT_BIT(SVM_EXIT_INVLPGA))
 
-static struct ec *exit_dispatch(struct cpu *c, struct ec *ec, struct vcpu *v) {
-    u64 code = v->vmcb->exitcode;
-    if (likely(code < 0x80 && !(code >= 0x40 && EXITS_RESOLVED >> (code - 0x40) & 1)))
+static struct ec *exit_dispatch(struct cpu *c, struct ec *ec, struct vcpu *v, u64 code) {
+    if (likely(code - 0x40 < 0x40 && !(EXITS_RESOLVED >> (code & 0x3f) & 1)))
         return core_vmexit(c, (unsigned)code);
     if (exit_resolve(v, &ec->regs)) {
         /* Also ends a guest whose exception delivery never does: no INTR exit comes in between. */
@@ -321,43 +311,59 @@ static struct ec *exit_dispatch(struct cpu *c, struct ec *ec, struct vcpu *v) {
     return core_vmexit(c, (unsigned)code);
 }
 
+/* What the VMM left to do. Negative, or the event that is told instead of an entry. */
+static no_inline int attend(struct vcpu *v, struct pd *pd) {
+    if (v->check && !svm_state_valid(v))
+        return EVT_SVM_INVALID;
+    v->check = false;
+    if (v->nmi_window && !v->nmi_masked && !v->inj) { /* open already; the hardware cannot tell */
+        v->interrupted = v->vmcb->exitinfo1 = v->vmcb->exitinfo2 = 0;
+        return SVM_EXIT_IRET;
+    }
+    u64 root = atomic_load_acq(&pd->guest.root.v);
+    v->no_table = !root; /* when it has one it keeps it */
+    v->vmcb->n_cr3 = root ? root : arch_ptr_phys(npt_empty).v;
+    if (v->controls)
+        controls_write(v);
+    return -1;
+}
+
 struct ec *svm_run(struct cpu *c) {
     struct ec *ec = c->ec;
     struct vcpu *v = ec->vcpu;
-    struct svm_cpu *s = v->home;
-    if (unlikely(v->check)) {
-        if (!svm_state_valid(v))
-            return core_vmexit(c, EVT_SVM_INVALID);
-        v->check = false;
-    }
-    if (unlikely(v->nmi_window && !v->nmi_masked && !v->inj)) { /* open already; the hardware cannot tell */
-        v->interrupted = v->vmcb->exitinfo1 = v->vmcb->exitinfo2 = 0;
-        return core_vmexit(c, SVM_EXIT_IRET);
+    struct pd *pd = ec->pd;
+    if (unlikely(v->attention)) {
+        int event = attend(v, pd);
+        if (event >= 0)
+            return core_vmexit(c, (unsigned)event);
     }
     /* A shootdown bumps guest_gen and then looks for our guest_space; we show it and then look at guest_gen: one sees the other. If
      * it saw us, its hazard bit is set before its IPI, which leads to an INTR exit when it comes after the check below. */
-    atomic_store_rel(&c->guest_space, ec->pd);
+    atomic_store_rel(&c->guest_space, pd);
     atomic_fence();
-    entry_prepare(c, s, v, ec->pd);
+    entry_prepare(c, v->home, v, pd);
     clgi();
-    if (unlikely(atomic_load_acq(&c->hazard) || atomic_load_acq(&ec->hazard))) {
+    if (unlikely(atomic_load_acq(&c->hazard) | atomic_load_acq(&ec->hazard))) {
         stgi();
-        atomic_store_rel(&c->guest_space, NULL);
+        entry_undo(c, v);
         return core_resume(c);
     }
-    world_switch(s, v, &ec->regs);
-    /* Looked up again, as nothing in registers outlives the switch. */
-    c = arch_cpu_self(), ec = c->ec, v = ec->vcpu, s = v->home;
+    world_switch(v->home, v, &ec->regs);
+    c = arch_cpu_self(), ec = c->ec; /* looked up again, as hardly a register outlives the switch */
     stgi();
-    atomic_store_rel(&c->guest_space, NULL);
-    if (unlikely((u32)v->vmcb->exitcode == ~0u)) { /* 64-bit -1; one emulator writes 32 bits only */
+    struct vmcb *b = v->vmcb;
+    u64 code = b->exitcode;
+    if (unlikely((u32)code == ~0u)) { /* 64-bit -1; one emulator writes 32 bits only */
+        entry_undo(c, v);
         v->check = true;
         return core_vmexit(c, EVT_SVM_INVALID);
     }
-    if (unlikely(v->vmcb->tlb_control))
-        v->vmcb->tlb_control = s->flush_all = v->flush = 0;
-    injection_settle(v);
-    return exit_dispatch(c, ec, v);
+    atomic_store_rel(&c->guest_space, NULL);
+    if (unlikely(b->tlb_control))
+        b->tlb_control = 0;
+    if (unlikely((b->exitintinfo | v->inj | v->interrupted) & SVM_EVENT_VALID))
+        injection_settle(v);
+    return exit_dispatch(c, ec, v, code);
 }
 
 const struct vcpu_vendor svm_vendor = {

@@ -19,8 +19,9 @@ void svm_state_init(struct vcpu *v) { /* what reset leaves, APM vol 2 14.1.3; th
     b->dr7 = 0x400;
     b->g_pat = 0x0007040600070406;
     v->xcr0 = 1;
+    v->own_aux = v->home->tsc_aux;
     v->check = true; /* not valid before the VMM has set the VMRUN intercept */
-    v->controls = true;
+    v->controls = v->no_table = true;
 }
 
 /* Selector, attributes and limit of the ABI stand as in the VMCB: one word; attributes are its bits 16-31. */
@@ -29,21 +30,15 @@ static_assert(offsetof(struct abi_seg, ar) == 2 && offsetof(struct abi_seg, limi
               "one word");
 #define SEG_AR(bits) ((u64)(bits) << 16)
 
-/* Of one that is present; returns a word with its present bit. */
-static inline u64 seg_get(struct abi_seg *s, const struct vmcb_seg *b) {
+/* With some bits off and some on. */
+static inline void seg_get(struct abi_seg *s, const struct vmcb_seg *b, u32 off, u32 on) {
     u64 word;
     __builtin_memcpy(&word, b, 8);
-    word &= ~SEG_AR(0xf000);
+    word = (word & ~SEG_AR(0xf000 | off)) | SEG_AR(on);
     __builtin_memcpy(s, &word, 8);
     s->base = b->base;
-    return word;
-}
-
-APART seg_unusable_get(struct abi_state *s, u32 mtd) {
-    static const u32 of[] = {MTD_DS_ES, MTD_CS_SS, MTD_CS_SS, MTD_DS_ES, MTD_FS_GS, MTD_FS_GS, MTD_LDTR, MTD_TR};
-    for (unsigned i = 0; i < ARRAY_SIZE(of); i++)
-        if (mtd & of[i] && !((&s->es)[i].ar & AR_P))
-            (&s->es)[i].ar |= AR_UNUSABLE;
+    if (unlikely(!(word & SEG_AR(AR_P))))
+        s->ar |= AR_UNUSABLE;
 }
 
 APART seg_word_set(struct vmcb_seg *b, u64 word) {
@@ -82,28 +77,23 @@ static u64 inst_len(const struct vmcb *b, unsigned event) {
 }
 
 PIECE segments_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
-    u64 all = ~0ul;
     if (mtd & MTD_DS_ES)
-        all &= seg_get(&s->ds, &b->ds) & seg_get(&s->es, &b->es);
+        seg_get(&s->ds, &b->ds, 0, 0), seg_get(&s->es, &b->es, 0, 0);
     if (mtd & MTD_FS_GS)
-        all &= seg_get(&s->fs, &b->fs) & seg_get(&s->gs, &b->gs);
+        seg_get(&s->fs, &b->fs, 0, 0), seg_get(&s->gs, &b->gs, 0, 0);
     if (mtd & MTD_CS_SS) {
-        all &= seg_get(&s->cs, &b->cs) & seg_get(&s->ss, &b->ss);
+        seg_get(&s->cs, &b->cs, 0, 0);
         /* SYSRET and friends leave SS.DPL alone; VT-x and the ABI have the CPL there. */
-        s->ss.ar = (u16)((s->ss.ar & ~0x60) | b->cpl << 5);
+        seg_get(&s->ss, &b->ss, 0x60, (u32)b->cpl << 5);
     }
-    if (mtd & MTD_TR) {
-        all &= seg_get(&s->tr, &b->tr);
-        s->tr.ar |= 2; /* a loaded TSS is busy, whatever the cached attributes say */
-    }
+    if (mtd & MTD_TR) /* a loaded TSS is busy, whatever the cached attributes say */
+        seg_get(&s->tr, &b->tr, 0, 2);
     if (mtd & MTD_LDTR)
-        all &= seg_get(&s->ldtr, &b->ldtr);
+        seg_get(&s->ldtr, &b->ldtr, 0, 0);
     if (mtd & MTD_GDTR)
         table_get(&s->gdtr, &b->gdtr);
     if (mtd & MTD_IDTR)
         table_get(&s->idtr, &b->idtr);
-    if (unlikely(!(all & SEG_AR(AR_P))))
-        seg_unusable_get(s, mtd);
 }
 
 PIECE system_get(struct abi_state *s, const struct vmcb *b, u32 mtd) {
@@ -130,7 +120,7 @@ static void extensions_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
         s->kernel_gs_base = b->kernel_gs_base;
     }
     if (mtd & MTD_TPR)
-        s->tpr = (u32)(b->int_ctl & 0xf) << 4, s->tpr_threshold = (u32)v->tpr_threshold;
+        s->tpr = (u32)(b->int_ctl & 0xf) << 4, s->tpr_threshold = v->tpr_threshold;
     if (mtd & MTD_TSC_AUX)
         s->tsc_aux = v->tsc_aux;
     if (mtd & MTD_XSAVE)
@@ -211,12 +201,11 @@ PIECE segments_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
 #define JUDGED(field, more)                                                                                            \
     ({                                                                                                                 \
         u64 new = READ_ONCE(s->field) | (more);                                                                        \
-        changed |= b->field ^ new;                                                                                     \
-        b->field = new;                                                                                                \
+        if (unlikely(b->field != new))                                                                                 \
+            b->field = new, v->check = true;                                                                           \
     })
 PIECE system_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
     struct vmcb *b = v->vmcb;
-    u64 changed = 0;
     if (mtd & MTD_CR) {
         JUDGED(cr0, 0), JUDGED(cr3, 0), JUDGED(cr4, 0), b->cr2 = s->cr2;
         b->int_ctl = (b->int_ctl & ~SVM_INT_TPR) | (s->cr8 & 0xf);
@@ -229,8 +218,6 @@ PIECE system_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
         b->tsc_offset += s->tsc_offset;
     if (mtd & MTD_EFER)
         JUDGED(efer, EFER_SVME);
-    if (unlikely(changed))
-        v->check = true;
 }
 
 static void refuse(struct vcpu *v, u32 mtd_bit, bool bad) {
@@ -244,18 +231,11 @@ APART inject_set(struct vcpu *v, u32 info, u32 error) {
     v->controls = true;
     v->irq_window = info & INJ_IRQ_WINDOW;
     v->nmi_window = info & INJ_NMI_WINDOW;
-    v->inj = 0;
     bool valid = info & INJ_VALID;
     if (type == 5 || type == 6)
         type = SVM_EVENT_EXC;
-    if (valid)
-        v->inj = SVM_EVENT(vec, type, (info & INJ_ERROR) | (u64)error << 32);
+    v->inj = valid ? SVM_EVENT(vec, type, (info & INJ_ERROR) | (u64)error << 32) : 0;
     refuse(v, MTD_INJ, valid && (type == 1 || type == 7 || (type == SVM_EVENT_EXC && (vec == 2 || vec > 31))));
-}
-
-static void controls_set(struct vcpu *v, u32 ctrl0, u32 ctrl1) {
-    v->controls = v->check = true;
-    v->ctrl[0] = ctrl0, v->ctrl[1] = ctrl1;
 }
 
 static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
@@ -271,12 +251,14 @@ static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
     }
     if (mtd & MTD_TSC_AUX) {
         v->tsc_aux = READ_ONCE(s->tsc_aux);
+        v->own_aux = v->tsc_aux != v->home->tsc_aux;
         refuse(v, MTD_TSC_AUX, v->tsc_aux >> 32 || (v->tsc_aux && !svm.tsc_aux));
     }
     if (mtd & MTD_XSAVE) {
-        v->xcr0 = READ_ONCE(s->xcr0);
+        u64 xcr0 = READ_ONCE(s->xcr0);
+        v->xcr0 = (u32)xcr0;
         /* No supervisor state is offered: guests cannot write XSS (its MSR is intercepted), so it is 0 on both sides. */
-        refuse(v, MTD_XSAVE, READ_ONCE(s->xss) || (v->xcr0 != 1 && !vcpu_xcr0_valid(v->xcr0, svm.xcr0)));
+        refuse(v, MTD_XSAVE, READ_ONCE(s->xss) || (xcr0 != 1 && !vcpu_xcr0_valid(xcr0, svm.xcr0)));
     }
     if (mtd & MTD_PAT)
         b->g_pat = s->pat, v->check = true;
@@ -295,7 +277,7 @@ PIECE few_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
     if (mtd & MTD_REGS) {
         uregs_set(&ec->regs, s, mtd);
         if (mtd & MTD_ACDB)
-            b->rax = ec->regs.rax;
+            b->rax = s->rax;
         if (mtd & MTD_RSP)
             b->rsp = s->rsp;
         if (mtd & MTD_RFLAGS)
@@ -307,9 +289,12 @@ PIECE few_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
 
 PIECE rest_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
     if (mtd & MTD_CTRL) {
-        u32 ctrl0 = READ_ONCE(s->ctrl[0]), ctrl1 = READ_ONCE(s->ctrl[1]);
-        if (unlikely((ctrl0 ^ v->ctrl[0]) | (ctrl1 ^ v->ctrl[1])))
-            controls_set(v, ctrl0, ctrl1);
+        u64 ctrl = READ_ONCE(*(const u64 *)s->ctrl), old;
+        __builtin_memcpy(&old, v->ctrl, 8);
+        if (unlikely(ctrl != old)) {
+            v->controls = v->check = true;
+            __builtin_memcpy(v->ctrl, &ctrl, 8);
+        }
     }
     if (mtd & MTD_INJ) {
         u32 info = READ_ONCE(s->inj_info);
@@ -327,7 +312,7 @@ PIECE rest_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
         extensions_set(v, s, mtd);
 }
 
-VCPU_MESSAGES(svm_get, svm_set, MTD_STA)
+VCPU_MESSAGES(svm_get, svm_set, MTD_STA, false, (void)0)
 
 static bool pat_valid(u64 pat) { /* each byte a memory type: 0, 1, 4-7 (APM vol 2 7.8) */
     u64 bytes = 0x0101010101010101;

@@ -41,39 +41,25 @@ struct vmcb {
     u64 g_pat;
     u8 reserved670[0x1000 - 0x670];
 };
-static_assert(sizeof(struct vmcb) == PAGE_SIZE, "APM B");
-static_assert(offsetof(struct vmcb, iopm) == 0x40 && offsetof(struct vmcb, int_ctl) == 0x60, "APM B");
-static_assert(offsetof(struct vmcb, exitcode) == 0x70 && offsetof(struct vmcb, np_enable) == 0x90, "APM B");
-static_assert(offsetof(struct vmcb, eventinj) == 0xa8 && offsetof(struct vmcb, nrip) == 0xc8, "APM B");
-static_assert(offsetof(struct vmcb, tr) == 0x490 && offsetof(struct vmcb, cpl) == 0x4cb, "APM B");
-static_assert(offsetof(struct vmcb, efer) == 0x4d0 && offsetof(struct vmcb, cr4) == 0x548, "APM B");
-static_assert(offsetof(struct vmcb, rip) == 0x578 && offsetof(struct vmcb, rsp) == 0x5d8, "APM B");
-static_assert(offsetof(struct vmcb, rax) == 0x5f8 && offsetof(struct vmcb, cr2) == 0x640, "APM B");
-static_assert(offsetof(struct vmcb, g_pat) == 0x668, "APM B");
+#define AT(field, offset) (offsetof(struct vmcb, field) == (offset))
+static_assert(AT(iopm, 0x40) && AT(int_ctl, 0x60) && AT(exitcode, 0x70) && AT(np_enable, 0x90) && AT(eventinj, 0xa8) &&
+                  AT(nrip, 0xc8) && AT(tr, 0x490) && AT(cpl, 0x4cb) && AT(efer, 0x4d0) && AT(cr4, 0x548) &&
+                  AT(rip, 0x578) && AT(rsp, 0x5d8) && AT(rax, 0x5f8) && AT(cr2, 0x640) && AT(g_pat, 0x668) &&
+                  sizeof(struct vmcb) == PAGE_SIZE,
+              "APM B");
+#undef AT
 
 enum { SVM_CR0_WRITE = 1 << 16, SVM_CR4_WRITE = 1 << 20, SVM_CR8_WRITE = 1 << 24 }; /* cr */
-enum { /* misc1, misc2: bit = exit code - 0x60, - 0x80 */
-       SVM_MISC1_VINTR = 1 << 4,
-       SVM_MISC1_IRET = 1 << 20,
-       SVM_MISC1_INVLPGA = 1 << 26,
-       /* INTR NMI INIT INVD HLT INVLPGA IO MSR SHUTDOWN */
-       SVM_MISC1_FORCED =
-           (int)(1u << 0 | 1u << 1 | 1u << 3 | 1u << 22 | 1u << 24 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 31),
-       SVM_MISC2_VMRUN = 1 << 0,
-       SVM_MISC2_STGI = 1 << 4,
-       SVM_MISC2_XSETBV = 1 << 13,
-       /* VMLOAD VMSAVE STGI CLGI SKINIT XSETBV */
-       SVM_MISC2_FORCED = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 13,
-};
+/* misc1, misc2: bit = exit code - 0x60, - 0x80 */
+enum { SVM_MISC1_VINTR = 1 << 4, SVM_MISC1_IRET = 1 << 20, SVM_MISC1_INVLPGA = 1 << 26 };
+enum { SVM_MISC2_VMRUN = 1 << 0, SVM_MISC2_STGI = 1 << 4, SVM_MISC2_XSETBV = 1 << 13 };
+/* INTR NMI INIT INVD HLT INVLPGA IO MSR SHUTDOWN; VMLOAD VMSAVE STGI CLGI SKINIT XSETBV */
+#define SVM_MISC1_FORCED (1u << 0 | 1u << 1 | 1u << 3 | 1u << 22 | 1u << 24 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 31)
+#define SVM_MISC2_FORCED (1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 13)
 /* exit codes */
 enum { SVM_EXIT_EXC = 0x40, SVM_EXIT_INTR = 0x60, SVM_EXIT_NMI = 0x61, SVM_EXIT_VINTR = 0x64, SVM_EXIT_IRET = 0x74 };
-enum {
-    SVM_EXIT_INVLPGA = 0x7a,
-    SVM_EXIT_IO = 0x7b,
-    SVM_EXIT_STGI = 0x84,
-    SVM_EXIT_XSETBV = 0x8d,
-    SVM_EXIT_NPF = 0x400
-};
+enum { SVM_EXIT_INVLPGA = 0x7a, SVM_EXIT_IO = 0x7b, SVM_EXIT_STGI = 0x84, SVM_EXIT_XSETBV = 0x8d };
+enum { SVM_EXIT_NPF = 0x400 };
 enum { SVM_TLB_FLUSH_ALL = 1, SVM_TLB_FLUSH_ASID = 3 };
 /* int_ctl, 15.21 "Interrupt and Local APIC Support" */
 #define SVM_INT_TPR       0xfful

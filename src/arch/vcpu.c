@@ -8,8 +8,7 @@
 #include "core/pd.h"
 
 static const struct vcpu_vendor *const vendors[] = {&svm_vendor, &vmx_vendor};
-static const struct vcpu_vendor
-    *vendor; /* written on the boot CPU before the others start; NULL: no vCPUs on this machine */
+static const struct vcpu_vendor *vendor; /* written on the boot CPU before the others start; NULL: no vCPUs here */
 
 /* Sets `vendor`; why there is none. */
 static const char *vendor_choose(void) {
@@ -101,7 +100,10 @@ enum abi_status arch_guest_ports(struct pd *pd, unsigned first, unsigned count, 
             map[port >> 3] |= (u8)(1u << (port & 7));
         }
     }
-    atomic_store_rel(&pd->guest_pio_bitmap, (void *)map); /* read by the vendor's run before each entry */
+    if (!pd->guest_pio_bitmap) {
+        atomic_store_rel(&pd->guest_pio_bitmap, (void *)map);
+        atomic_fetch_add(&pd->guest_gen, 1); /* the vendor's run looks at this one only */
+    }
     return NOVA_SUCCESS;
 }
 

@@ -7,9 +7,8 @@ struct vcpu_vendor {
     u32 feature;    /* enum abi_hip_feature */
     u8 fault_event; /* event number of a nested page fault */
     enum ptab_kind ptab;
-    bool (*present)(void); /* the CPU has it, by CPUID */
-    const char *(*missing)(
-        void); /* of one that is present; NULL: it can be used; else what is not there, and what would help */
+    bool (*present)(void);        /* the CPU has it, by CPUID */
+    const char *(*missing)(void); /* of one that is present: what is not there and would help; NULL: it can be used */
     bool (*cpu_init)(struct cpu *c);
     enum abi_status (*init)(struct ec *ec);
     void (*fini)(struct ec *ec);
@@ -34,38 +33,39 @@ void vcpu_lazy_load(struct vcpu_lazy **owner, struct vcpu_lazy *mine, bool pku);
 /* Would XSETBV take it, and is all of it switched with the FPU (host: the kernel's XCR0)? */
 bool vcpu_xcr0_valid(u64 xcr0, u64 host);
 
-/* Messages. A vendor has four pieces of code, few_get, rest_get, few_set and rest_set. Most exits of a running guest want few groups, so the rest
- * is out of their way; a VMM that emulates wants all of the public area, and nothing is tested then: the same pieces, translated for that MTD. */
+/* Messages. A vendor has four pieces of code, few_get, rest_get, few_set and rest_set, and perhaps a state that is `absent` until it is loaded. Most
+ * exits of a running guest want few groups, so the rest is out of their way; a VMM that emulates wants all of the public area, and nothing is
+ * tested then: the same pieces, translated for that MTD. */
 #define MTD_SEGMENTS (MTD_DS_ES | MTD_FS_GS | MTD_CS_SS | MTD_TR | MTD_LDTR | MTD_GDTR | MTD_IDTR)
 #define MTD_SYSTEM   (MTD_CR | MTD_DR | MTD_SYSENTER | MTD_TSC | MTD_EFER)
 #define MTD_REGS     (MTD_ACDB | MTD_BSD | MTD_RSP | MTD_RFLAGS | MTD_R8_R15)
 #define MTD_ALL      0x1fffffu
 #define PIECE        static force_inline void
 #define APART        static no_inline void
-#define VCPU_MESSAGES(get, set, few_more)                                                                              \
-    APART some_get(struct vcpu *v, struct abi_state *s, u32 mtd) { rest_get(v, s, mtd); }                              \
-    APART some_set(struct vcpu *v, const struct abi_state *s, u32 mtd) { rest_set(v, s, mtd); }                        \
-    APART all_get(struct ec *ec, struct abi_state *s, u32 mtd, unsigned event) {                                       \
-        few_get(ec, s, MTD_ALL | mtd, event);                                                                          \
-        rest_get(ec->vcpu, s, MTD_ALL | mtd);                                                                          \
+#define VCPU_MESSAGES(get, set, few_more, absent, load)                                                                \
+    APART more_get(struct ec *ec, struct abi_state *s, u32 mtd, unsigned event) {                                      \
+        (absent) ? (load) : (void)0;                                                                                   \
+        if (likely((mtd & MTD_ALL) == MTD_ALL))                                                                        \
+            few_get(ec, s, MTD_ALL | mtd, event), rest_get(ec->vcpu, s, MTD_ALL | mtd);                                \
+        else                                                                                                           \
+            few_get(ec, s, mtd, event), rest_get(ec->vcpu, s, mtd);                                                    \
     }                                                                                                                  \
-    APART all_set(struct ec *ec, const struct abi_state *s, u32 mtd) {                                                 \
-        few_set(ec, s, MTD_ALL | mtd);                                                                                 \
-        rest_set(ec->vcpu, s, MTD_ALL | mtd);                                                                          \
+    APART more_set(struct ec *ec, const struct abi_state *s, u32 mtd) {                                                \
+        (absent) ? (load) : (void)0;                                                                                   \
+        if (likely((mtd & MTD_ALL) == MTD_ALL))                                                                        \
+            few_set(ec, s, MTD_ALL | mtd), rest_set(ec->vcpu, s, MTD_ALL | mtd);                                       \
+        else                                                                                                           \
+            few_set(ec, s, mtd), rest_set(ec->vcpu, s, mtd);                                                           \
     }                                                                                                                  \
     void get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {                                             \
-        if ((mtd & MTD_ALL) == MTD_ALL)                                                                                \
-            return all_get(ec, &u->state, mtd, event);                                                                 \
+        if (absent || unlikely(mtd & ~(MTD_RIP | MTD_REGS | MTD_QUAL | MTD_INJ | MTD_STA)))                            \
+            return more_get(ec, &u->state, mtd, event);                                                                \
         few_get(ec, &u->state, mtd, event);                                                                            \
-        if (mtd & ~(MTD_RIP | MTD_REGS | MTD_QUAL | MTD_INJ | MTD_STA))                                                \
-            some_get(ec->vcpu, &u->state, mtd);                                                                        \
     }                                                                                                                  \
     void set(struct ec *ec, const struct abi_utcb *u, u32 mtd) {                                                       \
-        if ((mtd & MTD_ALL) == MTD_ALL)                                                                                \
-            return all_set(ec, &u->state, mtd);                                                                        \
+        if (absent || unlikely(mtd & ~(MTD_RIP | MTD_REGS | (few_more))))                                              \
+            return more_set(ec, &u->state, mtd);                                                                       \
         few_set(ec, &u->state, mtd);                                                                                   \
-        if (mtd & ~(MTD_RIP | MTD_REGS | (few_more)))                                                                  \
-            some_set(ec->vcpu, &u->state, mtd);                                                                        \
     }
 
 /* The VMM can write its UTCB while we read it: what is judged is read once. */

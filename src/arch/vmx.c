@@ -4,6 +4,7 @@
 #include "arch/mem.h"
 #include "arch/mitigate.h"
 #include "arch/mtrr.h"
+#include "arch/space.h"
 #include "core/core.h"
 #include "core/klog.h"
 #include "core/pd.h"
@@ -49,7 +50,7 @@ static void features_read(void) {
     vmx.mca = bit(l1.d, 14);
     vmx.pku = bit(l7.c, 3);
     vmx.xsave = bit(l1.c, 26) && bit(l1.c, 27);
-    vmx.xcr0 = vmx.xsave ? xgetbv(0) : 1;
+    vmx.xcr0 = vmx.xsave ? (u32)xgetbv(0) : 1;
 }
 
 static bool vmx_present(void) { return cpuid(0, 0).a >= 1 && bit(cpuid(1, 0).c, 5); }
@@ -144,6 +145,7 @@ static enum abi_status vmx_init(struct ec *ec) {
     v->home = &vmx_cpus[ec->cpu];
     v->dr6 = 0xffff0ff0;
     v->xcr0 = 1;
+    v->no_table = true;
     ec->vcpu = v;
     return NOVA_SUCCESS;
 }
@@ -169,6 +171,7 @@ void vmx_load(struct ec *ec) {
     struct vcpu *v = ec->vcpu;
     struct vmx_cpu *s = v->home;
     u64 region = arch_ptr_phys(v->vmcs).v;
+    assert(arch_cpu_self()->id == ec->cpu);
     if ((!v->made && !vmclear(region)) || !vmptrld(region))
         arch_panic("VMPTRLD", __FILE__, __LINE__);
     s->current = v;
@@ -177,9 +180,23 @@ void vmx_load(struct ec *ec) {
     v->made = true;
 }
 
-/* VPIDs of a CPU are used up one after the other; the next generation begins with a flush of all of them. Translations through the
- * guest's table carry the table's address: they are dropped when the table is another one or has changed. */
-static no_inline void tlb_prepare(struct cpu *c, struct vcpu *v, u64 eptp, u64 gen) {
+/* Translations through the guest's table carry the table's address: they are dropped when the table is another one or has changed. */
+static void table_renew(struct vcpu *v, struct pd *pd, u64 gen) {
+    const void *iopm = atomic_load_acq(&pd->guest_pio_bitmap);
+    u64 ports = arch_ptr_phys(iopm ? iopm : vmx.iopm_all).v, root = atomic_load_acq(&pd->guest.root.v);
+    u64 eptp = EPTP(root ? root : arch_ptr_phys(vmx.ept_empty).v);
+    v->no_table = !root; /* when it has one it keeps it */
+    if (v->eptp == eptp && v->tlb_gen == gen)
+        return;
+    v->tlb_gen = gen;
+    vmwrite(IO_BITMAP_A, ports);
+    vmwrite(IO_BITMAP_B, ports + PAGE_SIZE);
+    vmwrite(EPT_POINTER, v->eptp = eptp);
+    invept(INVALIDATE_ONE, eptp);
+}
+
+/* VPIDs of a CPU are used up one after the other; the next generation begins with a flush of all of them. */
+static no_inline void guest_renew(struct cpu *c, struct vcpu *v, struct pd *pd, u64 gen) {
     if (v->vpid_gen != c->guest_flush_gen) {
         if (c->next_asid == 0 || c->next_asid >= vmx.vpid_count) {
             c->next_asid = 1;
@@ -193,35 +210,22 @@ static no_inline void tlb_prepare(struct cpu *c, struct vcpu *v, u64 eptp, u64 g
         invvpid(INVALIDATE_ONE, v->vpid);
     }
     v->flush = false;
-    if (v->eptp != eptp || v->tlb_gen != gen) {
-        vmwrite(EPT_POINTER, eptp);
-        invept(INVALIDATE_ONE, eptp);
-        v->eptp = eptp;
-        v->tlb_gen = gen;
-    }
+    if (v->no_table || v->tlb_gen != gen)
+        table_renew(v, pd, gen);
+    if (v->controls)
+        vmx_controls_write(v);
 }
 
 static void entry_prepare(struct cpu *c, struct vmx_cpu *s, struct vcpu *v, struct pd *pd) {
-    const void *iopm = atomic_load_acq(&pd->guest_pio_bitmap);
-    iopm = iopm ? iopm : vmx.iopm_all;
-    if (unlikely(v->iopm != iopm)) {
-        v->iopm = iopm;
-        vmwrite(IO_BITMAP_A, arch_ptr_phys(iopm).v);
-        vmwrite(IO_BITMAP_B, arch_ptr_phys(iopm).v + PAGE_SIZE);
-    }
-    u64 host = arch_space_root(c->space);
+    u64 gen = atomic_load_acq(&pd->guest_gen), host = arch_space_root(c->space);
+    if (unlikely(v->attention || v->vpid_gen != c->guest_flush_gen || v->tlb_gen != gen))
+        guest_renew(c, v, pd, gen);
     if (unlikely(v->host_root != host))
         vmwrite(HOST_CR3, v->host_root = host);
     const struct arch_bases bases = arch_bases_read();
     s->host_msrs[VMX_KERNEL_GS_BASE].value = bases.gs;
     if (unlikely(v->host_fs != bases.fs))
         vmwrite(HOST_FS_BASE, v->host_fs = bases.fs);
-    u64 root = atomic_load_acq(&pd->guest.root.v), gen = atomic_load_acq(&pd->guest_gen);
-    u64 eptp = EPTP(root ? root : arch_ptr_phys(vmx.ept_empty).v);
-    if (unlikely(v->flush || v->vpid_gen != c->guest_flush_gen || v->eptp != eptp || v->tlb_gen != gen))
-        tlb_prepare(c, v, eptp, gen);
-    if (unlikely(v->controls))
-        vmx_controls_write(v);
     if (unlikely(v->inj != v->inj_written)) {
         v->inj_written = v->inj;
         vmwrite(ENTRY_EVENT, (u32)v->inj);
@@ -240,7 +244,8 @@ static unsigned world_switch(struct vcpu *v, struct uregs *regs) {
         dr6_write(v->dr6);
     if (v->xcr0 != vmx.xcr0) /* without XSAVE both are 1 */
         xsetbv(0, v->xcr0);
-    mitigate_guest_entry();
+    if (unlikely(mitigations & MIT_L1D))
+        mitigate_guest_entry();
     unsigned failed = vmx_world_switch(regs, v->launched);
     if (v->xcr0 != vmx.xcr0)
         xsetbv(0, vmx.xcr0);
@@ -256,9 +261,8 @@ static void nmi_block(bool on) {
 
 /* What became of the injected event, and which one is to be injected next unless the VMM decides otherwise. A software event of the
  * guest's own is not: its instruction runs again. */
-static void injection_settle(struct vcpu *v, u32 reason) {
-    u64 ev = reason < 64 && EXITS_VECTORING >> reason & 1 ? vmread(VECTORING_EVENT) & 0x80000fff : 0, mine = v->inj;
-    v->inj = v->interrupted = v->inj_written = 0; /* the exit has cleared the VMCS's valid bit */
+static void injection_settle(struct vcpu *v, u32 reason, u64 mine) {
+    u64 ev = reason < 64 && EXITS_VECTORING >> reason & 1 ? vmread(VECTORING_EVENT) & 0x80000fff : 0;
     if (likely(!(ev & VMX_EVENT_VALID)))
         return;
     ev |= ev & VMX_EVENT_ERROR ? vmread(VECTORING_ERROR) << 32 : 0;
@@ -333,13 +337,15 @@ static bool xsetbv_resolve(struct vcpu *v, const struct uregs *r) {
     if (vmread(GUEST_AR + 2 * SEG_SS) >> 5 & 3 || (u32)r->rcx ||
         !vcpu_xcr0_valid(value, vmx.xcr0)) /* SS.DPL is the CPL */
         return gp_raise(v);
-    v->xcr0 = value;
+    v->xcr0 = (u32)value;
     vmwrite(GUEST_RIP, vmread(GUEST_RIP) + vmread(EXIT_INSN_LEN));
     vmwrite(INTERRUPTIBILITY, vmread(INTERRUPTIBILITY) & ~(u64)BLOCKING_SHADOW);
     return true;
 }
 
 /* Exits that the kernel keeps from the VMM. False: the VMM's. */
+#define EXITS_RESOLVED                                                                                                 \
+    (1ul << EXIT_EXCEPTION | 1ul << EXIT_INTERRUPT | 1ul << EXIT_CR | 1ul << EXIT_EPT_VIOLATION | 1ul << EXIT_XSETBV)
 static bool exit_resolve(struct ec *ec, struct vcpu *v, u32 reason) {
     switch (reason) {
     case EXIT_EXCEPTION:
@@ -359,7 +365,11 @@ static bool exit_resolve(struct ec *ec, struct vcpu *v, u32 reason) {
 }
 
 static struct ec *exit_dispatch(struct cpu *c, struct ec *ec, struct vcpu *v, u32 reason) {
-    injection_settle(v, reason);
+    u64 mine = v->inj;
+    v->inj = v->interrupted = v->inj_written = 0; /* the exit has cleared the VMCS's valid bit */
+    if (likely(reason < 64 && !((EXITS_VECTORING | EXITS_RESOLVED) >> reason & 1)))
+        return core_vmexit(c, reason);
+    injection_settle(v, reason, mine);
     if (exit_resolve(ec, v, reason)) {
         (void)arch_preempt_pending(); /* also ends a guest whose exception delivery never does */
         return core_resume(c);
@@ -389,27 +399,32 @@ static struct ec *entry_failed(struct cpu *c, struct ec *ec, unsigned failed) {
 struct ec *vmx_run(struct cpu *c) {
     struct ec *ec = c->ec;
     struct vcpu *v = ec->vcpu;
+    struct pd *pd = ec->pd;
+    assert(c->id == ec->cpu);
     if (unlikely(v->refused))
         return core_vmexit(c, EVT_VMX_INVALID);
-    vmx_use(ec);
+    if (unlikely(vmx_absent(ec)))
+        vmx_load(ec);
     /* A shootdown bumps guest_gen and then looks for our guest_space; we show it and then look at guest_gen: one sees the other. If
      * it saw us, its hazard bit is set before its IPI, which waits (interrupts are off) and leads to an exit right after the entry
      * when it comes after the check below. */
-    atomic_store_rel(&c->guest_space, ec->pd);
+    atomic_store_rel(&c->guest_space, pd);
     atomic_fence();
-    entry_prepare(c, v->home, v, ec->pd);
-    if (unlikely(atomic_load_acq(&c->hazard) || atomic_load_acq(&ec->hazard))) {
+    entry_prepare(c, v->home, v, pd);
+    if (unlikely(atomic_load_acq(&c->hazard) | atomic_load_acq(&ec->hazard))) {
         atomic_store_rel(&c->guest_space, NULL);
         return core_resume(c);
     }
     v->seen = 0;
     unsigned failed = world_switch(v, &ec->regs);
-    c = arch_cpu_self(), ec = c->ec, v = ec->vcpu; /* nothing in registers outlives the switch */
-    c->fpu_on &= failed != 0;                      /* else CR0 is HOST_CR0 */
+    c = arch_cpu_self(), ec = c->ec; /* looked up again, as hardly a register outlives the switch */
     atomic_store_rel(&c->guest_space, NULL);
-    u32 reason = failed ? 0 : (u32)vmread(EXIT_REASON);
-    if (unlikely(failed || reason & EXIT_ENTRY_FAILED))
-        return entry_failed(c, ec, failed ? failed : ENTRY_REFUSED);
+    if (unlikely(failed))
+        return entry_failed(c, ec, failed);
+    c->fpu_on = false; /* CR0 is HOST_CR0 */
+    u32 reason = (u32)vmread(EXIT_REASON);
+    if (unlikely(reason & EXIT_ENTRY_FAILED))
+        return entry_failed(c, ec, ENTRY_REFUSED);
     v->launched = true;
     return exit_dispatch(c, ec, v, reason & 0xffff);
 }

@@ -43,42 +43,24 @@ void vmx_controls_write(struct vcpu *v) {
     v->controls = false;
 }
 
+static void zero(u32 from, u32 to) {
+    for (u32 field = from; field <= to; field += 2)
+        vmwrite(field, 0);
+}
+
 /* VMCLEAR leaves the contents open: everything that an entry reads is written, most of it 0. */
 void vmx_state_init(struct ec *ec, u64 host_msrs_pa) {
     struct vcpu *v = ec->vcpu;
     const u64 list = arch_ptr_phys(v->msr).v, vapic = arch_ptr_phys(v->vmcs).v + PAGE_SIZE;
-    static const u16 zero[] = {GUEST_SEL,       0x80e,
-                               0xc00,           HOST_TR,
-                               VMCS_TSC_OFFSET, VMCS_TSC_OFFSET,
-                               GUEST_DEBUGCTL,  GUEST_DEBUGCTL,
-                               GUEST_PDPTE,     GUEST_PDPTE + 6,
-                               CTRL_PIN,        CTRL_CPU2,
-                               GUEST_LIMIT,     GUEST_SYSENTER_CS,
-                               0x4c00,          0x4c00,
-                               GUEST_CR0,       GUEST_SYSENTER_EIP,
-                               HOST_CR0,        HOST_RIP};
-    const u64 fields[] = {CTRL_PIN,         PIN_FORCED | vmx.pin.must,
-                          CTRL_EXIT,        EXIT_FORCED | vmx.exit.must,
-                          EXIT_STORE_COUNT, vmx.msrs,
-                          ENTRY_LOAD_COUNT, vmx.msrs,
-                          EXIT_LOAD_COUNT,  vmx.msrs,
-                          EXIT_MSR_STORE,   list,
-                          ENTRY_MSR_LOAD,   list,
-                          EXIT_MSR_LOAD,    host_msrs_pa,
-                          MSR_BITMAP,       arch_ptr_phys(vmx.msr_bitmap).v,
-                          VIRTUAL_APIC,     vapic,
-                          VMCS_LINK,        ~0ul,
-                          GUEST_PAT,        RESET_PAT,
-                          GUEST_DR7,        0x400,
-                          GUEST_RFLAGS,     RFLAGS_RESERVED1,
-                          HOST_CR4,         cr4_read(),
-                          HOST_EFER,        rdmsr(MSR_EFER),
-                          HOST_PAT,         rdmsr(MSR_PAT)};
-    for (unsigned i = 0; i < ARRAY_SIZE(zero); i += 2)
-        for (u32 field = zero[i]; field <= zero[i + 1]; field += 2)
-            vmwrite(field, 0);
-    for (unsigned i = 0; i < ARRAY_SIZE(fields); i += 2)
-        vmwrite((u32)fields[i], fields[i + 1]);
+    zero(GUEST_SEL, 0x80e), zero(0xc00, HOST_TR), zero(VMCS_TSC_OFFSET, VMCS_TSC_OFFSET), zero(0x4c00, 0x4c00);
+    zero(GUEST_DEBUGCTL, GUEST_DEBUGCTL), zero(GUEST_PDPTE, GUEST_PDPTE + 6), zero(CTRL_PIN, CTRL_CPU2);
+    zero(GUEST_LIMIT, GUEST_SYSENTER_CS), zero(GUEST_CR0, GUEST_SYSENTER_EIP), zero(HOST_CR0, HOST_RIP);
+    vmwrite(CTRL_PIN, PIN_FORCED | vmx.pin.must), vmwrite(CTRL_EXIT, EXIT_FORCED | vmx.exit.must);
+    vmwrite(EXIT_MSR_STORE, list), vmwrite(ENTRY_MSR_LOAD, list), vmwrite(EXIT_MSR_LOAD, host_msrs_pa);
+    vmwrite(EXIT_STORE_COUNT, vmx.msrs), vmwrite(ENTRY_LOAD_COUNT, vmx.msrs), vmwrite(EXIT_LOAD_COUNT, vmx.msrs);
+    vmwrite(MSR_BITMAP, arch_ptr_phys(vmx.msr_bitmap).v), vmwrite(VIRTUAL_APIC, vapic), vmwrite(VMCS_LINK, ~0ul);
+    vmwrite(GUEST_PAT, RESET_PAT), vmwrite(GUEST_DR7, 0x400), vmwrite(GUEST_RFLAGS, RFLAGS_RESERVED1);
+    vmwrite(HOST_CR4, cr4_read()), vmwrite(HOST_EFER, rdmsr(MSR_EFER)), vmwrite(HOST_PAT, rdmsr(MSR_PAT));
     vmwrite(HOST_CR0, cr0_read() | CR0_TS); /* the FPU's registers are the guest's when it leaves */
     vmx_host_write();
     for (unsigned seg = 0; seg <= SEG_IDTR; seg++)
@@ -194,7 +176,7 @@ static void extensions_get(struct abi_state *s, const struct vcpu *v, u32 mtd) {
 }
 
 /* Exits that explain themselves: vmx.c has looked at the qualification already; exceptions have their vector in the second one. */
-static void qualification_get(struct abi_state *s, const struct ec *ec, unsigned event) {
+PIECE qualification_get(struct abi_state *s, const struct ec *ec, unsigned event) {
     bool known = event == EXIT_EXCEPTION || event == EXIT_CR || event == EXIT_EPT_VIOLATION;
     s->qual[0] = known ? ec->vcpu->qual : vmread(EXIT_QUALIFICATION);
     s->qual[1] = 0;
@@ -208,15 +190,14 @@ static void qualification_get(struct abi_state *s, const struct ec *ec, unsigned
 
 PIECE few_get(struct ec *ec, struct abi_state *s, u32 mtd, unsigned event) {
     struct vcpu *v = ec->vcpu;
-    vmx_use(ec);
-    /* If not, nothing ran: no qualification, and the pending injection is still ours. */
-    bool exited = event < EVT_VCPU_STARTUP && event != EVT_VMX_INVALID;
     if (mtd & MTD_RIP) {
         s->rip = vmread(GUEST_RIP);
-        s->inst_len = event < 64 && exited && EXITS_INSN >> event & 1 ? vmread(EXIT_INSN_LEN) : 0;
+        s->inst_len = event < 64 && EXITS_INSN >> event & 1 ? vmread(EXIT_INSN_LEN) : 0;
     }
     if (mtd & MTD_REGS) {
         uregs_get(&ec->regs, s, mtd);
+        if (mtd & MTD_ACDB)
+            s->rax = ec->regs.rax;
         if (mtd & MTD_RSP)
             s->rsp = vmread(GUEST_RSP);
         if (mtd & MTD_RFLAGS)
@@ -224,6 +205,8 @@ PIECE few_get(struct ec *ec, struct abi_state *s, u32 mtd, unsigned event) {
     }
     if (!(mtd & (MTD_QUAL | MTD_INJ | MTD_STA)))
         return;
+    /* If not, nothing ran: no qualification, and the pending injection is still ours. */
+    bool exited = event < EVT_VCPU_STARTUP && event != EVT_VMX_INVALID;
     if ((mtd & MTD_QUAL) && exited)
         qualification_get(s, ec, event);
     else if (mtd & MTD_QUAL)
@@ -352,8 +335,9 @@ static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
         refuse(v, MTD_TSC_AUX, aux >> 32 || (aux && vmx.msrs <= VMX_TSC_AUX));
     }
     if (mtd & MTD_XSAVE) {
-        v->xcr0 = READ_ONCE(s->xcr0);
-        refuse(v, MTD_XSAVE, READ_ONCE(s->xss) || (v->xcr0 != 1 && !vcpu_xcr0_valid(v->xcr0, vmx.xcr0)));
+        u64 xcr0 = READ_ONCE(s->xcr0);
+        v->xcr0 = (u32)xcr0;
+        refuse(v, MTD_XSAVE, READ_ONCE(s->xss) || (xcr0 != 1 && !vcpu_xcr0_valid(xcr0, vmx.xcr0)));
     }
     if (mtd & MTD_PAT)
         vmwrite(GUEST_PAT, s->pat);
@@ -368,13 +352,14 @@ static void extensions_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
 
 /* What the hardware refuses makes the entry fail; what would hurt us at or after the entry is refused here. */
 PIECE few_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
-    vmx_use(ec);
     if (mtd & MTD_RIP) {
         vmwrite(GUEST_RIP, s->rip);
         ec->vcpu->inj_len = (u32)s->inst_len;
     }
     if (mtd & MTD_REGS) {
         uregs_set(&ec->regs, s, mtd);
+        if (mtd & MTD_ACDB)
+            ec->regs.rax = s->rax;
         if (mtd & MTD_RSP)
             vmwrite(GUEST_RSP, s->rsp);
         if (mtd & MTD_RFLAGS)
@@ -388,9 +373,10 @@ PIECE rest_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
     if (mtd & MTD_SYSTEM)
         system_set(v, s, mtd);
     if (mtd & MTD_CTRL) {
-        u32 cpu = READ_ONCE(s->ctrl[0]), cpu2 = READ_ONCE(s->ctrl[1]);
-        if (unlikely((cpu ^ v->ctrl[0]) | (cpu2 ^ v->ctrl[1]) | (v->refused & MTD_CTRL)))
-            controls_set(v, cpu, cpu2);
+        u64 ctrl = READ_ONCE(*(const u64 *)s->ctrl), old;
+        __builtin_memcpy(&old, v->ctrl, 8);
+        if (unlikely(ctrl != old || v->refused & MTD_CTRL))
+            controls_set(v, (u32)ctrl, (u32)(ctrl >> 32));
     }
     if (mtd & MTD_INJ)
         inject_set(v, READ_ONCE(s->inj_info), s->inj_error);
@@ -400,4 +386,4 @@ PIECE rest_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
         extensions_set(v, s, mtd);
 }
 
-VCPU_MESSAGES(vmx_get, vmx_set, 0)
+VCPU_MESSAGES(vmx_get, vmx_set, 0, unlikely(vmx_absent(ec)), vmx_load(ec))

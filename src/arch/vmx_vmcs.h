@@ -19,15 +19,9 @@ enum { CR0_MASK = 0x6000, CR4_MASK = 0x6002, CR0_SHADOW = 0x6004, CR4_SHADOW = 0
 enum { GUEST_CR0 = 0x6800, GUEST_CR3 = 0x6802, GUEST_CR4 = 0x6804, GUEST_BASE = 0x6806, GUEST_DR7 = 0x681a };
 enum { GUEST_RSP = 0x681c, GUEST_RIP = 0x681e, GUEST_RFLAGS = 0x6820, PENDING_DEBUG = 0x6822 };
 enum { GUEST_SYSENTER_ESP = 0x6824, GUEST_SYSENTER_EIP = 0x6826, HOST_CR0 = 0x6c00, HOST_CR3 = 0x6c02 };
-enum {
-    HOST_CR4 = 0x6c04,
-    HOST_FS_BASE = 0x6c06,
-    HOST_GS_BASE = 0x6c08,
-    HOST_TR_BASE = 0x6c0a,
-    HOST_GDTR_BASE = 0x6c0c
-};
-enum { HOST_IDTR_BASE = 0x6c0e, HOST_SYSENTER_ESP = 0x6c10, HOST_SYSENTER_EIP = 0x6c12, HOST_RIP = 0x6c16 };
-enum { HOST_RSP = 0x6c14 }; /* written by the world switch */
+enum { HOST_CR4 = 0x6c04, HOST_FS_BASE = 0x6c06, HOST_GS_BASE = 0x6c08, HOST_TR_BASE = 0x6c0a };
+enum { HOST_GDTR_BASE = 0x6c0c, HOST_IDTR_BASE = 0x6c0e, HOST_SYSENTER_ESP = 0x6c10, HOST_SYSENTER_EIP = 0x6c12 };
+enum { HOST_RIP = 0x6c16, HOST_RSP = 0x6c14 /* written by the world switch */ };
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_GDTR, SEG_IDTR };
 
 /* Controls, 24.6 to 24.8. FORCED: always on; CHOICE: the VMM may switch them on. */
@@ -38,13 +32,8 @@ enum { CPU_IRQ_WINDOW = 1 << 2, CPU_TPR_SHADOW = 1 << 21, CPU_NMI_WINDOW = 1 << 
 /* INVLPG MWAIT RDPMC RDTSC, CR3 load and store, CR8 load and store, MOV DR, unconditional I/O, monitor trap, MONITOR, PAUSE */
 #define CPU_CHOICE                                                                                                     \
     (1u << 9 | 1u << 10 | 1u << 11 | 1u << 12 | 3u << 15 | 3u << 19 | 1u << 23 | 1u << 24 | 1u << 27 | 3u << 29)
-enum {
-    CPU2_EPT = 1 << 1,
-    CPU2_RDTSCP = 1 << 3,
-    CPU2_VPID = 1 << 5,
-    CPU2_UNRESTRICTED = 1 << 7,
-    CPU2_INVPCID = 1 << 12
-};
+enum { CPU2_EPT = 1 << 1, CPU2_RDTSCP = 1 << 3, CPU2_VPID = 1 << 5, CPU2_UNRESTRICTED = 1 << 7 };
+enum { CPU2_INVPCID = 1 << 12 };
 #define CPU2_FORCED ((u32)(CPU2_EPT | CPU2_VPID | CPU2_UNRESTRICTED))
 #define CPU2_CHOICE (1u << 2 | 1u << 6 | 1u << 11 | 1u << 16) /* descriptor tables, WBINVD, RDRAND, RDSEED */
 /* Save debug controls, 64-bit host, save and load PAT, save and load EFER */

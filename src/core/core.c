@@ -112,7 +112,7 @@ static no_inline struct ec *guest_load(struct cpu *c, struct ec *ec) {
 
 /* Between a guest and the thread that handles its exits mostly nothing is to be loaded. */
 static inline struct ec *ec_load(struct cpu *c, struct ec *ec) {
-    if (ec->kind == EC_VCPU ? c->fpu_owner == ec : c->bases_owner == ec && c->space == ec->pd && !fpu_stale(c, ec))
+    if (likely(c->bases_owner == ec && c->space == ec->pd && !fpu_stale(c, ec)))
         return predictors_check(c, ec);
     return ec->kind == EC_VCPU ? guest_load(c, ec) : core_thread_load(c, ec);
 }
@@ -123,8 +123,7 @@ struct ec *core_receive(struct cpu *c, struct ec *from, struct ec *to) {
 }
 
 static no_inline struct ec *resume(struct cpu *c) {
-    u32 ignore =
-        0; /* teardown goes on for one step at every kernel exit, not longer: who runs next has other things to do */
+    u32 ignore = 0; /* teardown: one step at every kernel exit, not more, as who runs next has other things to do */
     rcu_idle_leave(c);
     for (;;) {
         u32 hz = atomic_load_acq(&c->hazard) & ~ignore;
@@ -152,6 +151,7 @@ static no_inline struct ec *resume(struct cpu *c) {
             hypercall_run(c, ec);
             break;
         case CONT_EVENT:
+            ec_help_end(ec);
             ipc_event(c, ec->event);
             break;
         case CONT_BLOCKED:
@@ -178,11 +178,15 @@ static no_inline struct ec *resume(struct cpu *c) {
 }
 
 /* What most find needs no loop, and no look at RCU: nobody but the idle EC leaves idle. */
-struct ec *core_resume(struct cpu *c) {
+static force_inline struct ec *resume_soon(struct cpu *c) {
     struct ec *ec = c->ec;
-    if (unlikely(atomic_load_acq(&c->hazard) || ec->cont != CONT_USER || atomic_load_rlx(&ec->hazard)))
+    if (unlikely(atomic_load_acq(&c->hazard) | atomic_load_rlx(&ec->hazard)) || unlikely(ec->cont != CONT_USER))
         return resume(c);
     return ec_load(c, ec);
+}
+
+struct ec *core_resume(struct cpu *c) {
+    return resume_soon(c);
 }
 
 struct ec *core_exception(struct cpu *c, u64 fault_addr) {
@@ -200,9 +204,14 @@ struct ec *core_exception(struct cpu *c, u64 fault_addr) {
 }
 
 struct ec *core_vmexit(struct cpu *c, unsigned event) {
+    struct ec *ec = c->ec;
     cpu_count_event(c, CNT_VMEXIT);
-    ipc_event(c, event);
-    return core_resume(c);
+    const struct pt *pt = event_portal(c, ec, event);
+    if (likely(pt))
+        arch_vcpu_get(ec, event_enter(c, ec, pt), pt->mtd, event);
+    else
+        ipc_event(c, event);
+    return resume_soon(c);
 }
 
 void core_ipi(struct cpu *c) {

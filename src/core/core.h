@@ -1,5 +1,6 @@
 /* What a backend calls. Interrupts are off. `c` is this CPU. */
 #pragma once
+#include "arch/mitigate.h"
 #include "arch/types.h"
 #include "core/cpu.h"
 #include "core/ec.h"
@@ -36,8 +37,7 @@ struct boot_info {
     u32 features;  /* enum abi_hip_feature */
     u32 tsc_khz;
     unsigned phys_bits;
-    paddr_t
-        pool_base; /* kernel pool: reserved by the backend, max(4 MiB, 1/64 of RAM), also listed in ranges as kernel */
+    paddr_t pool_base; /* kernel pool: max(4 MiB, 1/64 of RAM), reserved by the backend, in ranges as kernel, too */
     u64 pool_size;
 };
 /* Once, on the boot CPU: memory, CPU structures (c->mach zero, c->id set), kernel PD, HIP. Failure: a clear line by klog and false. */
@@ -66,3 +66,12 @@ must_check bool core_is_ram(u64 pfn, u64 pages);
 u32 core_cmdline_read(u64 *pos, char *buf, u32 size);
 /* What runs next on this CPU: an EC with cont CONT_USER (thread or vCPU; its space, FPU and bases are loaded), or the idle EC (CONT_IDLE). */
 struct ec *core_resume(struct cpu *c);
+/* Is c->ec a guest with nothing to be loaded, as after most replies to its events? Then arch_vcpu_run may follow without core_resume: it looks at
+ * the hazards itself. */
+static inline bool core_guest_next(struct cpu *c) {
+    struct ec *ec = c->ec;
+    if (ec->kind != EC_VCPU || ec->cont != CONT_USER || c->fpu_owner != ec || mitigations & MIT_DOMAIN_SWITCH)
+        return false;
+    c->trained_by = ec->pd;
+    return true;
+}

@@ -44,7 +44,11 @@ static force_inline struct ec *sys_call(struct cpu *c, struct ec *ec, u64 rdi) {
 
 static force_inline struct ec *sys_reply(struct cpu *c, struct ec *ec) {
     struct ec *to = ec->caller;
-    if (unlikely(!to || to->in_event || !c->hops || sc_dying(c->sc) || !words_transfer(ec, to)))
+    if (unlikely(!to || !c->hops || sc_dying(c->sc)))
+        return ipc_reply(c, ec);
+    if (to->in_event)
+        return likely(words_only(ec)) ? ipc_event_reply(c, ec, to) : ipc_reply(c, ec);
+    if (unlikely(!words_transfer(ec, to)))
         return ipc_reply(c, ec);
     to->cont = CONT_USER;
     to->regs.rdi = NOVA_SUCCESS;

@@ -66,6 +66,8 @@ struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
 static no_inline void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) {
     const struct uregs *r = &ec->regs;
     uregs_get(r, s, mtd);
+    if (mtd & MTD_ACDB)
+        s->rax = r->rax;
     if (mtd & MTD_RSP)
         s->rsp = r->rsp;
     if (mtd & MTD_RIP) {
@@ -85,6 +87,8 @@ static no_inline void thread_state_set(struct ec *ec, const struct abi_state *s,
     if (mtd & (MTD_ACDB | MTD_R8_R15))
         r->vec = 0; /* RCX and R11 count: arch/regs.h */
     uregs_set(r, s, mtd);
+    if (mtd & MTD_ACDB)
+        r->rax = s->rax;
     if (mtd & MTD_RSP)
         r->rsp = s->rsp;
     if (mtd & MTD_RIP)
@@ -96,23 +100,6 @@ static no_inline void thread_state_set(struct ec *ec, const struct abi_state *s,
         ec->event = 13; /* #GP, raised when it resumes */
         ec->cont = CONT_EVENT;
     }
-}
-
-/* Nothing in the state of an event can make it wait: it is received at once. */
-static void event_receive(struct cpu *c, struct ec *ec, const struct pt *pt, unsigned number) {
-    struct ec *callee = pt->ec;
-    struct abi_utcb *u = callee->utcb;
-    u32 mtd = pt->mtd;
-    assert(!ec->callee);
-    link_call(c, ec, callee);
-    ec->in_event = true;
-    portal_enter(callee, pt->ip, atomic_load_rlx(&pt->id));
-    u->items = UTCB_ITEMS(mtd & ABI_MTD_EXT ? ABI_STATE_EXT_WORDS : ABI_STATE_WORDS, 0);
-    u->state.mtd = mtd;
-    if (ec->kind == EC_VCPU)
-        arch_vcpu_get(ec, u, mtd, number);
-    else
-        thread_state_get(ec, &u->state, mtd);
 }
 
 static const char *event_obstacle(struct cpu *c, const struct ec *ec, const struct pt *pt) {
@@ -127,28 +114,22 @@ static const char *event_obstacle(struct cpu *c, const struct ec *ec, const stru
     return help_loops(ec, pt->ec) ? "helping loop through an event" : NULL;
 }
 
-static no_inline void event_wait(struct cpu *c, struct ec *ec, struct pt *pt, unsigned number) {
-    ec_help_end(ec);
+void ipc_event(struct cpu *c, unsigned number) {
+    struct ec *ec = c->ec;
+    const struct pt *pt = event_portal(c, ec, number);
+    if (likely(pt)) {
+        struct abi_utcb *u = event_enter(c, ec, pt);
+        ec->kind == EC_VCPU ? arch_vcpu_get(ec, u, pt->mtd, number) : thread_state_get(ec, &u->state, pt->mtd);
+        return;
+    }
+    pt = LOOKUP(ec, ec->evt_base + number, KOBJ_PT, pt, PERM_PT_CALL);
     const char *why = event_obstacle(c, ec, pt);
     if (why) {
         ec_event_failed(c, ec, number, why);
-    } else if (pt->ec->cont == CONT_WAIT) {
-        event_receive(c, ec, pt, number);
     } else {
         ec->cont = CONT_EVENT;
         help(c, ec, pt->ec);
     }
-}
-
-void ipc_event(struct cpu *c, unsigned number) {
-    struct ec *ec = c->ec;
-    struct pt *pt = LOOKUP(ec, ec->evt_base + number, KOBJ_PT, pt, PERM_PT_CALL);
-    ec->event = (u8)number;
-    if (likely(pt && !ec->helping && pt->ec->cont == CONT_WAIT && pt->ec->cpu == c->id &&
-               !atomic_load_rlx(&ec->pd->obj.dead)))
-        event_receive(c, ec, pt, number);
-    else
-        event_wait(c, ec, pt, number);
 }
 
 /* Window of an event's reply: the aligned 2^31-page range around the faulting page, for other events around 0 (section 4). */
@@ -230,11 +211,7 @@ void ipc_receive(struct cpu *c, struct ec *ec) {
 static inline void event_end(struct ec *to, const struct abi_utcb *u) {
     u32 mtd = (u32)atomic_load_rlx(&u->state.mtd);
     to->in_event = 0;
-    if (to->kind == EC_VCPU) {
-        arch_vcpu_set(to, u, mtd);
-        return;
-    }
-    thread_state_set(to, &u->state, mtd);
+    to->kind == EC_VCPU ? arch_vcpu_set(to, u, mtd) : thread_state_set(to, &u->state, mtd);
 }
 
 /* Typed items of a reply to an event. */
@@ -249,19 +226,7 @@ static enum transfer event_items(struct ec *ec, struct ec *to) {
         ec->xfer.del = event_window(to);
         ec->xfer.space = (struct space_progress){0};
     }
-    return transfer_items(ec, ec, to, false);
-}
-
-static inline void reply_end(struct cpu *c, struct ec *ec, struct ec *to) {
-    to->cont = CONT_USER;
-    unlink_call(ec, to);
-    if (unlikely(!c->hops)) {
-        sched_activate(c); /* we were helping: the helper tries again, the caller has an SC of its own */
-        return;
-    }
-    caller_resume(c, to);
-    if (unlikely(sc_dying(c->sc)))
-        cpu_hazard_set(c, HZ_SCHED);
+    return ec->xfer.typed ? transfer_items(ec, ec, to, false) : TRANSFER_DONE;
 }
 
 void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
@@ -278,7 +243,15 @@ void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
         cpu_hazard_set(c, HZ_SCHED);
         return;
     }
-    reply_end(c, ec, to);
+    to->cont = CONT_USER;
+    unlink_call(ec, to);
+    if (unlikely(!c->hops)) {
+        sched_activate(c); /* we were helping: the helper tries again, the caller has an SC of its own */
+    } else {
+        caller_resume(c, to);
+        if (unlikely(sc_dying(c->sc)))
+            cpu_hazard_set(c, HZ_SCHED);
+    }
     if (to->in_event)
         event_end(to, ec->utcb);
     else
@@ -286,14 +259,16 @@ void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
 }
 
 struct ec *ipc_reply(struct cpu *c, struct ec *ec) {
-    struct ec *to = ec->caller;
-    if (likely(to && to->in_event && !(atomic_load_rlx(&ec->utcb->items) >> 16 & 0xffff))) {
-        reply_end(c, ec, to);
-        event_end(to, ec->utcb);
-        return NULL;
-    }
     ec->xfer.started = false;
     ec->cont = CONT_REPLY;
     ipc_reply_transfer(c, ec);
+    return NULL;
+}
+
+struct ec *ipc_event_reply(struct cpu *c, struct ec *ec, struct ec *to) {
+    to->cont = CONT_USER;
+    unlink_call(ec, to);
+    caller_resume(c, to);
+    event_end(to, ec->utcb);
     return NULL;
 }

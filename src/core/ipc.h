@@ -9,7 +9,8 @@
 #include "arch/mem.h"
 #include "core/cpu.h"
 #include "core/ec.h"
-struct pt;
+#include "core/hypercall.h"
+#include "core/pt.h"
 
 /* The parts of a call and its reply. */
 static inline void link_call(struct cpu *c, struct ec *ec, struct ec *callee) {
@@ -39,6 +40,8 @@ static inline bool words_transfer(const struct ec *from, struct ec *to) {
     return true;
 }
 
+static inline bool words_only(const struct ec *from) { return !(atomic_load_rlx(&from->utcb->items) >> 16 & 0xffff); }
+
 static inline void unlink_call(struct ec *ec, struct ec *to) {
     ec->caller = NULL;
     ec->cont = CONT_WAIT;
@@ -51,10 +54,33 @@ static inline void caller_resume(struct cpu *c, struct ec *to) {
     c->ec = to;
 }
 
+/* The portal of an event of ec, the current one, if its handler waits. */
+static force_inline const struct pt *event_portal(struct cpu *c, struct ec *ec, unsigned number) {
+    struct pt *pt = LOOKUP(ec, ec->evt_base + number, KOBJ_PT, pt, PERM_PT_CALL);
+    ec->event = (u8)number;
+    bool waits = pt && pt->ec->cont == CONT_WAIT && pt->ec->cpu == c->id && !atomic_load_rlx(&ec->pd->obj.dead);
+    return likely(waits) ? pt : NULL;
+}
+
+/* Nothing in the state of an event can make it wait: the handler is entered at once. Returns its UTCB, which has all but the state yet. */
+static force_inline struct abi_utcb *event_enter(struct cpu *c, struct ec *ec, const struct pt *pt) {
+    struct ec *callee = pt->ec;
+    struct abi_utcb *u = callee->utcb;
+    assert(!ec->callee);
+    link_call(c, ec, callee);
+    ec->in_event = true;
+    portal_enter(callee, pt->ip, atomic_load_rlx(&pt->id));
+    u->items = pt->event_words;
+    u->state.mtd = pt->mtd;
+    return u;
+}
+
 /* ec, the current one, calls through pt: c->ec is the callee then, or helps and tries again later, or has its status. What runs next, as core_syscall says. */
 struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt);
 /* It replies: transfers to its caller if any, then waits for the next call. The same. */
 struct ec *ipc_reply(struct cpu *c, struct ec *ec);
+/* The same to an event of `to`, its caller, on whose path the current SC is; without typed items. */
+struct ec *ipc_event_reply(struct cpu *c, struct ec *ec, struct ec *to);
 /* Continuations CONT_RECV and CONT_REPLY, of messages with typed items; both may be preempted in long transfers and go on when called
  * again. */
 void ipc_receive(struct cpu *c, struct ec *ec);

@@ -11,6 +11,7 @@ struct pt *pt_create(struct pd *owner, struct ec *ec, u32 mtd, u64 ip) {
     kobj_get(&ec->obj);
     pt->ec = ec;
     pt->mtd = mtd;
+    pt->event_words = mtd & ABI_MTD_EXT ? ABI_STATE_EXT_WORDS : ABI_STATE_WORDS;
     pt->ip = ip;
     return pt;
 }

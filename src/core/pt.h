@@ -4,8 +4,8 @@
 struct ec;
 struct pt {
     struct kobj obj;
-    struct ec *ec; /* referenced; local thread */
-    u32 mtd;
+    struct ec *ec;        /* referenced; local thread */
+    u32 mtd, event_words; /* state that its events carry, and how long that message is */
     u64 ip;
     u64 id; /* atomic */
 };

@@ -76,7 +76,6 @@ enum { IST_DB = 1, IST_NMI, IST_DF, IST_MC, IST_COUNT = 4 };
 /* paging.c */
 void paging_init(u64 *boot_pages, u64 boot_pages_end); /* final tables, from page frames at *boot_pages upward */
 must_check bool paging_cpu_init(struct cpu *c);        /* TSS page, stacks; fills mach.area but its tables */
-extern u64 hw_kernel_root;                             /* entry.S: CR3 of the kernel under isolation */
 void paging_identity(bool on); /* low 4 GiB for the start of further CPUs; off: no page below the kernel half */
 u64 paging_root(void);
 struct gate { /* SDM vol 3 6.14.1 */

@@ -2,6 +2,7 @@
 #include "arch/cmdline.h"
 #include "arch/mitigate.h"
 #include "arch/multiboot.h"
+#include "arch/space.h"
 #include "arch/vcpu.h"
 #include "core/klog.h"
 #include "hw/hw.h"

@@ -241,6 +241,4 @@ void arch_space_load(struct cpu *c, struct pd *pd) {
         arch_space_switch(c, pd, mitigations & MIT_ISOLATION);
 }
 
-u64 arch_space_root(const struct pd *pd) { return mitigations & MIT_ISOLATION ? paging_root() : pd->host.root.v; }
-
 void arch_tlb_flush(void) { cr3_write(cr3_read()); }

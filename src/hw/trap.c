@@ -33,22 +33,31 @@ struct uregs *hw_trap_user(struct cpu *c);
 void hw_trap_kernel(struct uregs *r);
 void hw_trap_ist(struct uregs *r, struct cpu *c);
 
-/* Runs vCPUs and idle here until a thread is next; its registers are what entry.S resumes. */
-static force_inline struct uregs *leave(struct cpu *c, struct ec *ec) {
-    for (;;) {
+static inline bool leaves(const struct ec *ec) { return ec->kind < EC_VCPU && user_ip_ok(ec->regs.rip); }
+
+/* Runs vCPUs and idle here until a thread is next. */
+static no_inline struct ec *run_others(struct ec *ec) {
+    struct cpu *c = arch_cpu_self();
+    do {
         if (ec->kind == EC_VCPU) {
             ec = arch_vcpu_run(c);
         } else if (ec->kind == EC_IDLE) {
             arch_cpu_idle();
             ec = core_resume(c);
-        } else if (unlikely(!user_ip_ok(ec->regs.rip))) { /* neither sysret nor iret may see it */
+        } else { /* neither sysret nor iret may see it */
             ec->regs.vec = V_GP;
             ec->regs.err = 0;
             ec = core_exception(c, 0);
-        } else {
-            break;
         }
-    }
+    } while (!leaves(ec));
+    return ec;
+}
+
+/* Its registers are what entry.S resumes. */
+static force_inline struct uregs *leave(struct ec *ec) {
+    if (unlikely(!leaves(ec)))
+        ec = run_others(ec);
+    struct cpu *c = arch_cpu_self();
     assert(ec == c->ec);
     struct hw_area *area = c->mach.area;
     if (area->entry.ec != ec) {
@@ -59,8 +68,8 @@ static force_inline struct uregs *leave(struct cpu *c, struct ec *ec) {
     return &ec->regs;
 }
 
-struct uregs *hw_resume(struct cpu *c) { /* the way to guests */
-    return leave(c, core_resume(c));
+struct uregs *hw_resume(struct cpu *c) {
+    return leave(likely(core_guest_next(c)) ? arch_vcpu_run(c) : core_resume(c));
 }
 
 static void interrupt(struct cpu *c, u64 vec) {
@@ -84,17 +93,17 @@ struct uregs *hw_trap_user(struct cpu *c) {
     u64 vec = ec->regs.vec;
     if (vec >= VEC_GSI) {
         interrupt(c, vec);
-        return leave(c, core_resume(c));
+        return leave(core_resume(c));
     }
     if (vec == V_GP &&
         c->mach.pio_seen != ec->pd->pio_bitmap) { /* paging.c: first port of this PD came from another CPU */
         c->mach.pio_seen = ec->pd->pio_bitmap;
         arch_tlb_flush();
-        return leave(c, core_resume(c));
+        return leave(core_resume(c));
     }
     if (vec == V_DB)
         dr6_write(0xffff0ff0);
-    return leave(c, core_exception(c, vec == V_PF ? cr2_read() : 0));
+    return leave(core_exception(c, vec == V_PF ? cr2_read() : 0));
 }
 
 void hw_trap_kernel(struct uregs *r) {

@@ -3,6 +3,7 @@
 #include "arch/assert.h"
 #include "arch/mem.h"
 #include "arch/ptab.h"
+#include "arch/space.h"
 #include "core/kmem.h"
 #include "core/pd.h"
 #include "sim/check.h"

@@ -341,6 +341,7 @@ void svm_world_switch(u64 guest_vmcb_pa, u64 host_vmcb_pa, struct uregs *regs) {
 
 struct sim_vcpu sim_svm_vcpu(const struct ec *ec) {
     const struct vcpu *v = ec->vcpu;
-    bool young = v->asid_gen == sim_cpus[ec->cpu].guest_flush_gen && v->tlb_gen == ec->pd->guest_gen && !v->flush;
+    bool young =
+        v->asid_gen == sim_cpus[ec->cpu].guest_flush_gen && v->tlb_gen == ec->pd->guest_gen && !v->vmcb->tlb_control;
     return (struct sim_vcpu){.size = sizeof(*v), .pages = v->vmcb, .enters_as_it_is = young, .tag = v->vmcb->asid};
 }

@@ -115,7 +115,7 @@ struct ec *sim_user_run(struct cpu *c, struct ec *ec) {
             sim_user_forget(ec); /* never comes back to this stack */
         sim_point();
         ec = core_syscall(c);
-        return ec ? ec : core_resume(c);
+        return ec ? ec : core_guest_next(c) ? c->ec : core_resume(c);
     case SIM_TRAP_EXCEPTION:
         sim_hash_value(m->cr2);
         sim_point();

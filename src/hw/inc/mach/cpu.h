@@ -1,6 +1,7 @@
 /* Per-CPU state of the ring-0 backend and who-am-I. GS base is a pointer to the struct cpu while in the kernel: struct hw_entry or, at boot, self. */
 #pragma once
 #include "arch/types.h"
+#include <mach/insn.h>
 
 struct cpu;
 struct hw_area;
@@ -18,8 +19,8 @@ static inline struct cpu *arch_cpu_self(void) {
     __asm__("mov %%gs:0, %0" : "=r"(c));
     return c;
 }
+static inline u64 arch_clock(void) { return rdtsc(); }
 static inline void arch_cpu_relax(void) { __builtin_ia32_pause(); }
-static inline u64 arch_clock(void) { return __builtin_ia32_rdtsc(); }
 bool arch_preempt_pending(void);
 /* KERNEL_GS_BASE holds the user's GS base while we are in the kernel; swapgs brings it within reach. An NMI in between finds its CPU by its stack
  * (entry.S). Written is only what differs: most threads change neither. */

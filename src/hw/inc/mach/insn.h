@@ -12,17 +12,17 @@ static inline struct cpuid_regs cpuid(u32 leaf, u32 sub) {
     return r;
 }
 static inline u64 rdmsr(u32 msr) {
-    u32 lo, hi;
+    u64 lo, hi; /* upper halves are 0 */
     __asm__ volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
-    return (u64)hi << 32 | lo;
+    return hi << 32 | lo;
 }
 static inline void wrmsr(u32 msr, u64 v) {
     __asm__ volatile("wrmsr" ::"c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
 }
 static inline u64 rdtsc(void) {
-    u32 lo, hi;
+    u64 lo, hi;
     __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi)::"memory");
-    return (u64)hi << 32 | lo;
+    return hi << 32 | lo;
 }
 static inline u8 inb(u16 port) {
     u8 v;
@@ -44,9 +44,9 @@ INSN_MMIO(u64, 64)
 #undef INSN_MMIO
 void rsb_fill(void); /* retpoline.S */
 static inline u64 xgetbv(u32 reg) {
-    u32 lo, hi;
+    u64 lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(reg));
-    return (u64)hi << 32 | lo;
+    return hi << 32 | lo;
 }
 static inline void xsetbv(u32 reg, u64 v) {
     __asm__ volatile("xsetbv" ::"c"(reg), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
