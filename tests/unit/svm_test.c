@@ -328,6 +328,27 @@ static void hazard_stops_the_entry(void **state) {
     assert_int_equal(rec.flushes_all, 1); /* still owed after the entries that were not */
 }
 
+/* An entry that a hazard stopped leaves nothing behind: the flush that it owed is done by who comes next, and the event that it would have
+ * injected is gone if the VMM takes it back. */
+static void stopped_entry_owes_its_flush_not_its_event(void **state) {
+    (void)state;
+    static struct ec other;
+    vcpu_make(&other);
+    rec.guest = guest_records;
+    inject(0x80000020, 0);
+    cpu0.hazard = HZ_SHOOT;
+    assert_int_equal(run(), -1);
+    cpu0.hazard = 0;
+    cpu0.ec = &other;
+    assert_int_equal(run(), 0x72);
+    assert_int_equal(rec.flushes_all, 1);
+    cpu0.ec = &vcpu_ec;
+    inject(0, 0);
+    assert_int_equal(run(), 0x72);
+    assert_int_equal(seen_inj, 0);
+    arch_vcpu_fini(&other);
+}
+
 static void asids_never_run_out(void **state) {
     (void)state;
     enum { N = 40 };
@@ -465,6 +486,7 @@ int main(void) {
         T(xsetbv_switches_xcr0),
         T(xsetbv_that_did_not_exit_is_kept),
         T(hazard_stops_the_entry),
+        T(stopped_entry_owes_its_flush_not_its_event),
         T(asids_never_run_out),
         T(flush_by_asid_where_there_is_one),
         T(lazy_registers_belong_to_their_vcpu),
