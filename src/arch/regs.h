@@ -26,10 +26,10 @@ static_assert(sizeof(struct uregs) == 22 * 8, "entry assembly");
 #define USER_CS                                                                                                        \
     0x2bul /* GDT: 0 null, 8 kcode, 10 kdata, 18 user code32, 20 user data, 28 user code64, 30 TSS (sysret wants this order) */
 #define USER_SS 0x23ul
-/* MTD bits 0, 1 and 22: general registers but RAX and RSP, which a guest may have elsewhere, between a message and an EC. */
-static force_inline void uregs_get(const struct uregs *r, struct abi_state *s, u32 mtd) {
+/* MTD bits 0, 1 and 22: general registers but RSP between a message and an EC. RAX: a guest may have it elsewhere. */
+static force_inline void uregs_get(const struct uregs *r, const u64 *rax, struct abi_state *s, u32 mtd) {
     if (mtd & MTD_ACDB)
-        s->rcx = r->rcx, s->rdx = r->rdx, s->rbx = r->rbx;
+        s->rax = *rax, s->rcx = r->rcx, s->rdx = r->rdx, s->rbx = r->rbx;
     if (mtd & MTD_BSD)
         s->rbp = r->rbp, s->rsi = r->rsi, s->rdi = r->rdi;
     if (mtd & MTD_R8_R15) {
@@ -38,9 +38,9 @@ static force_inline void uregs_get(const struct uregs *r, struct abi_state *s, u
     }
 }
 
-static force_inline void uregs_set(struct uregs *r, const struct abi_state *s, u32 mtd) {
+static force_inline void uregs_set(struct uregs *r, u64 *rax, const struct abi_state *s, u32 mtd) {
     if (mtd & MTD_ACDB)
-        r->rcx = s->rcx, r->rdx = s->rdx, r->rbx = s->rbx;
+        *rax = s->rax, r->rcx = s->rcx, r->rdx = s->rdx, r->rbx = s->rbx;
     if (mtd & MTD_BSD)
         r->rbp = s->rbp, r->rsi = s->rsi, r->rdi = s->rdi;
     if (mtd & MTD_R8_R15) {

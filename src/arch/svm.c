@@ -169,8 +169,7 @@ static void entry_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, stru
     if (unlikely(v->inj)) {
         v->vmcb->eventinj = v->inj;
         if (SVM_EVENT_TYPE(v->inj) == SVM_EVENT_SOFT)
-            v->vmcb->nrip =
-                v->vmcb->rip; /* where INT returns to: with next-RIP save VMRUN takes it from here, without from RIP */
+            v->vmcb->nrip = v->vmcb->rip; /* INT returns there; without next-RIP save VMRUN takes RIP */
     }
     if (unlikely(s->owner != &v->lazy))
         vcpu_lazy_load(&s->owner, &v->lazy, svm.pku);
@@ -253,15 +252,14 @@ static bool exception_resolve(struct vcpu *v, unsigned vec) {
 
 /* Exits that the kernel keeps from the VMM unless it asked for them. False: the VMM's. */
 static bool exit_resolve(struct vcpu *v, const struct uregs *r) {
-    u64 code = v->vmcb->exitcode;
-    switch (code) {
+    switch (v->vmcb->exitcode) {
     case SVM_EXIT_INTR: /* come in when the interrupts are opened, below */
     case SVM_EXIT_NMI:
         return true;
     case SVM_EXIT_EXC + VEC_DB:
     case SVM_EXIT_EXC + VEC_AC:
     case SVM_EXIT_EXC + VEC_MC:
-        return exception_resolve(v, (unsigned)code - SVM_EXIT_EXC);
+        return exception_resolve(v, (unsigned)v->vmcb->exitcode - SVM_EXIT_EXC);
     case SVM_EXIT_XSETBV:
         if (v->ctrl[1] & SVM_MISC2_XSETBV)
             return false;

@@ -30,11 +30,10 @@ struct vcpu { /* each vendor's own; core knows it by name only */
             bool no_table;   /* its PD had no memory at the last one */
         };
     };
-    bool irq_window;
-    bool own_aux;    /* TSC_AUX is not the host's */
-    bool nmi_masked; /* an injected NMI's IRET was not seen yet */
-    u64 asid_gen;    /* of the CPU's ASIDs, when asid was given */
-    u64 tlb_gen;     /* pd->guest_gen that its translations and its port map are not older than */
+    bool irq_window, own_aux; /* asked for; TSC_AUX is not the host's */
+    bool nmi_masked;          /* an injected NMI's IRET was not seen yet */
+    u64 asid_gen;             /* of the CPU's ASIDs, when asid was given */
+    u64 tlb_gen;              /* pd->guest_gen that its translations and its port map are not older than */
     u32 xcr0, tpr_threshold;
     u64 tsc_aux;
 };

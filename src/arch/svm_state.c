@@ -142,9 +142,7 @@ PIECE few_get(struct ec *ec, struct abi_state *s, u32 mtd, unsigned event) {
     if (mtd & MTD_RIP)
         s->rip = b->rip, s->inst_len = inst_len(b, event);
     if (mtd & MTD_REGS) {
-        uregs_get(&ec->regs, s, mtd);
-        if (mtd & MTD_ACDB)
-            s->rax = b->rax;
+        uregs_get(&ec->regs, &b->rax, s, mtd);
         if (mtd & MTD_RSP)
             s->rsp = b->rsp;
         if (mtd & MTD_RFLAGS)
@@ -275,9 +273,7 @@ PIECE few_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
     if (mtd & MTD_RIP)
         b->rip = s->rip;
     if (mtd & MTD_REGS) {
-        uregs_set(&ec->regs, s, mtd);
-        if (mtd & MTD_ACDB)
-            b->rax = s->rax;
+        uregs_set(&ec->regs, &b->rax, s, mtd);
         if (mtd & MTD_RSP)
             b->rsp = s->rsp;
         if (mtd & MTD_RFLAGS)

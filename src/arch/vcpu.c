@@ -36,7 +36,6 @@ bool arch_vcpu_cpu_init(struct cpu *c) {
 }
 
 enum abi_status arch_vcpu_init(struct ec *ec) { return vendor ? vendor->init(ec) : NOVA_BAD_FTR; }
-
 void arch_vcpu_fini(struct ec *ec) { vendor->fini(ec); }
 
 void arch_vcpu_get(struct ec *ec, struct abi_utcb *u, u32 mtd, unsigned event) {

@@ -195,9 +195,7 @@ PIECE few_get(struct ec *ec, struct abi_state *s, u32 mtd, unsigned event) {
         s->inst_len = event < 64 && EXITS_INSN >> event & 1 ? vmread(EXIT_INSN_LEN) : 0;
     }
     if (mtd & MTD_REGS) {
-        uregs_get(&ec->regs, s, mtd);
-        if (mtd & MTD_ACDB)
-            s->rax = ec->regs.rax;
+        uregs_get(&ec->regs, &ec->regs.rax, s, mtd);
         if (mtd & MTD_RSP)
             s->rsp = vmread(GUEST_RSP);
         if (mtd & MTD_RFLAGS)
@@ -357,9 +355,7 @@ PIECE few_set(struct ec *ec, const struct abi_state *s, u32 mtd) {
         ec->vcpu->inj_len = (u32)s->inst_len;
     }
     if (mtd & MTD_REGS) {
-        uregs_set(&ec->regs, s, mtd);
-        if (mtd & MTD_ACDB)
-            ec->regs.rax = s->rax;
+        uregs_set(&ec->regs, &ec->regs.rax, s, mtd);
         if (mtd & MTD_RSP)
             vmwrite(GUEST_RSP, s->rsp);
         if (mtd & MTD_RFLAGS)

@@ -65,9 +65,7 @@ struct ec *ipc_call(struct cpu *c, struct ec *ec, struct pt *pt) {
 /* State of a thread at an exception, the MTD's fields only. */
 static no_inline void thread_state_get(const struct ec *ec, struct abi_state *s, u32 mtd) {
     const struct uregs *r = &ec->regs;
-    uregs_get(r, s, mtd);
-    if (mtd & MTD_ACDB)
-        s->rax = r->rax;
+    uregs_get(r, &r->rax, s, mtd);
     if (mtd & MTD_RSP)
         s->rsp = r->rsp;
     if (mtd & MTD_RIP) {
@@ -86,9 +84,7 @@ static no_inline void thread_state_set(struct ec *ec, const struct abi_state *s,
     struct uregs *r = &ec->regs;
     if (mtd & (MTD_ACDB | MTD_R8_R15))
         r->vec = 0; /* RCX and R11 count: arch/regs.h */
-    uregs_set(r, s, mtd);
-    if (mtd & MTD_ACDB)
-        r->rax = s->rax;
+    uregs_set(r, &r->rax, s, mtd);
     if (mtd & MTD_RSP)
         r->rsp = s->rsp;
     if (mtd & MTD_RIP)
@@ -232,7 +228,7 @@ static enum transfer event_items(struct ec *ec, struct ec *to) {
 void ipc_reply_transfer(struct cpu *c, struct ec *ec) {
     struct ec *to = ec->caller;
     if (unlikely(
-            !to)) { /* nobody called, or the caller is gone: a global thread blocks for good, a local one is free again */
+            !to)) { /* nobody called, or the caller is gone: a global thread blocks for good, a local one is free */
         ec->cont = CONT_WAIT;
         if (ec->kind == EC_LOCAL)
             sched_activate(c);

@@ -33,9 +33,7 @@ struct uregs *hw_trap_user(struct cpu *c);
 void hw_trap_kernel(struct uregs *r);
 void hw_trap_ist(struct uregs *r, struct cpu *c);
 
-static inline bool leaves(const struct ec *ec) { return ec->kind < EC_VCPU && user_ip_ok(ec->regs.rip); }
-
-/* Runs vCPUs and idle here until a thread is next. */
+/* Runs vCPUs and idle here until a thread is next: its registers are what entry.S resumes. */
 static no_inline struct ec *run_others(struct ec *ec) {
     struct cpu *c = arch_cpu_self();
     do {
@@ -49,13 +47,12 @@ static no_inline struct ec *run_others(struct ec *ec) {
             ec->regs.err = 0;
             ec = core_exception(c, 0);
         }
-    } while (!leaves(ec));
+    } while (ec->kind >= EC_VCPU || !user_ip_ok(ec->regs.rip));
     return ec;
 }
 
-/* Its registers are what entry.S resumes. */
 static force_inline struct uregs *leave(struct ec *ec) {
-    if (unlikely(!leaves(ec)))
+    if (unlikely(ec->kind >= EC_VCPU || !user_ip_ok(ec->regs.rip)))
         ec = run_others(ec);
     struct cpu *c = arch_cpu_self();
     assert(ec == c->ec);
