@@ -240,10 +240,7 @@ void ec_woken(struct cpu *c, struct ec *ec) {
 }
 
 void ec_recall(struct ec *ec) {
-    struct cpu *self = arch_cpu_self();
     atomic_fetch_or(&ec->hazard, EC_HZ_RECALL); /* pairs with the load in core_resume, the IPI follows it */
-    if (ec->cpu != self->id)
+    if (ec->cpu != arch_cpu_self()->id)
         arch_ipi_send(ec->cpu);
-    else
-        cpu_hazard_set(self, HZ_SCHED); /* ec may be the current one: not straight back (hypercall.c) */
 }

@@ -22,7 +22,7 @@ static bool slot_taken(const struct ec *ec) { return objtab_cap(&ec->pd->objtab,
 
 static inline struct ec *finish(struct cpu *c, struct ec *ec, enum abi_status status) {
     ec->regs.rdi = (u32)status;
-    return unlikely(atomic_load_acq(&c->hazard)) ? NULL : ec; /* ec->hazard comes with an IPI, or one of these */
+    return unlikely(atomic_load_acq(&c->hazard)) ? NULL : ec; /* ec->hazard comes with an IPI, or by itself: sys_other */
 }
 
 /* The same unless it has blocked, or is executed again. */
@@ -340,7 +340,8 @@ static no_inline struct ec *sys_create(struct cpu *c, struct ec *ec, unsigned nu
     return finish_or_wait(c, ec, memory_awaited(c, ec, create(ec, number)));
 }
 static no_inline struct ec *sys_other(struct cpu *c, struct ec *ec, unsigned number) {
-    return finish_or_wait(c, ec, other(ec, number));
+    struct ec *next = finish_or_wait(c, ec, other(ec, number));
+    return unlikely(atomic_load_rlx(&ec->hazard)) ? NULL : next;
 }
 
 static no_inline struct ec *sys_revoke(struct cpu *c, struct ec *ec) {
