@@ -22,7 +22,8 @@ static bool slot_taken(const struct ec *ec) { return objtab_cap(&ec->pd->objtab,
 
 static inline struct ec *finish(struct cpu *c, struct ec *ec, enum abi_status status) {
     ec->regs.rdi = (u32)status;
-    return unlikely(atomic_load_acq(&c->hazard)) ? NULL : ec; /* ec->hazard comes with an IPI, or by itself: sys_other */
+    return unlikely(atomic_load_acq(&c->hazard)) ? NULL
+                                                 : ec; /* ec->hazard comes with an IPI, or by itself: sys_other */
 }
 
 /* The same unless it has blocked, or is executed again. */
