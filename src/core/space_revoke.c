@@ -80,7 +80,7 @@ FOR_TYPE void node_drop(struct node *n, unsigned type) {
 }
 
 static void batch_finish(struct revoke *v) {
-    for (unsigned i = 0; i < v->batch_count; i++) {
+    for (unsigned i = 0; i < v->batch_count; i++) { // cppcheck-suppress ctuuninitvar ; it is
         struct batch_pd *b = &v->batch[i];
         tables_flush(b->pd, b->tables);
         ptab_pages_free(&b->pages, &b->pd->account);
