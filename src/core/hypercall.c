@@ -20,10 +20,10 @@ static enum abi_status publish(struct ec *ec, struct kobj *obj, unsigned perm) {
 
 static bool slot_taken(const struct ec *ec) { return objtab_cap(&ec->pd->objtab, arg_sel(&ec->regs)) != 0; }
 
+/* A hazard of ec's own comes with an IPI, or from itself: sys_other. */
 static inline struct ec *finish(struct cpu *c, struct ec *ec, enum abi_status status) {
     ec->regs.rdi = (u32)status;
-    return unlikely(atomic_load_acq(&c->hazard)) ? NULL
-                                                 : ec; /* ec->hazard comes with an IPI, or by itself: sys_other */
+    return unlikely(atomic_load_acq(&c->hazard)) ? NULL : ec;
 }
 
 /* The same unless it has blocked, or is executed again. */

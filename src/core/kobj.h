@@ -20,8 +20,8 @@ struct kobj {
 void kobj_init(struct kobj *o, enum kobj_type type, struct pd *owner);
 /* A zeroed object (it begins with its struct kobj), charged to its owner. NULL: no memory; or the owner dies, and is not found a second time. */
 must_check void *kobj_alloc(struct slab_cache *c, enum kobj_type type, struct pd *owner);
-void kobj_free(struct slab_cache *c,
-               struct kobj *o); /* after its grace period: its memory, the reference on its owner */
+/* After its grace period: its memory, and the reference on its owner. */
+void kobj_free(struct slab_cache *c, struct kobj *o);
 /* A further reference from somebody who holds one already. */
 void kobj_get(struct kobj *o);
 /* A reference from a pointer that is only protected by RCU: false if the object is dying. */

@@ -658,11 +658,10 @@ static void guest_interrupted(struct sim_vmcs *v, struct uregs *r) {
     (void)r;
     sim_vmcs_put(v, VECTORING_EVENT, VMX_EVENT(rec.reason, 0, 0));
 }
-/* SDM vol 3 27.2.4: exits of other reasons do not come in the middle of an event. */
+/* Task switch, APIC access, EPT violation and misconfiguration; SDM vol 3 27.2.4: others do not come in the middle of an event. */
 static void delivery_cut_short_by_any_exit_is_repeated(void **state) {
     (void)state;
-    static const unsigned reasons[] = {9, 44, 48,
-                                       49}; /* task switch, APIC access, EPT violation and misconfiguration */
+    static const unsigned reasons[] = {9, 44, 48, 49};
     for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++) {
         guest_ready(0x202, 0);
         rec.guest = guest_interrupted, rec.reason = reasons[i];
