@@ -39,6 +39,7 @@ void svm_features_read(struct svm_features *f) {
     f->nrip = bit(rev.d, 3);
     f->flush_asid = bit(rev.d, 6);
     f->mca = bit(l1.d, 14);
+    f->repeats_inj = bit(l1.c, 31) && cpuid(0x40000000, 0).b == 0x54474354; /* "TCGTCGTCGTCG": QEMU without KVM */
     f->tsc_aux = bit(x1.d, 27) || bit(l7.c, 22);
     f->pku = bit(l7.c, 3);
     f->xsave = bit(l1.c, 26) && bit(l1.c, 27);
@@ -158,27 +159,42 @@ static void controls_write(struct vcpu *v) {
     b->misc1 =
         v->ctrl[0] | SVM_MISC1_FORCED | (v->irq_window ? SVM_MISC1_VINTR : 0u) | (v->nmi_window ? SVM_MISC1_IRET : 0u);
     b->misc2 = v->ctrl[1] | SVM_MISC2_FORCED;
-    b->int_ctl = (b->int_ctl & (SVM_INT_TPR | SVM_INT_V_MASKING)) | (v->irq_window ? SVM_INT_WINDOW : 0);
+    b->int_ctl = (b->int_ctl & (SVM_INT_TPR | SVM_INT_V_MASKING)) | (v->irq_window ? SVM_INT_V_IRQ : 0);
     v->controls = v->irq_window;
+}
+
+/* Where EVENTINJ's interrupt may be delivered twice (QEMU 7.2), one that the guest takes at once is a virtual one (15.21.4). */
+static no_inline void injection_write(struct vcpu *v) {
+    struct vmcb *b = v->vmcb;
+    unsigned type = SVM_EVENT_TYPE(v->inj), vec = SVM_EVENT_VECTOR(v->inj);
+    bool open = b->rflags & RFLAGS_IF && !b->int_shadow && !v->irq_window;
+    if (svm.repeats_inj && open && type == SVM_EVENT_INTR && vec > 31)
+        b->int_ctl |= SVM_INT_V_IRQ | SVM_INT_VECTOR(vec);
+    else
+        b->eventinj = v->inj;
+    if (type == SVM_EVENT_SOFT)
+        b->nrip = b->rip; /* INT returns there; without next-RIP save VMRUN takes RIP */
 }
 
 static void entry_prepare(struct cpu *c, struct svm_cpu *s, struct vcpu *v, struct pd *pd) {
     u64 gen = atomic_load_acq(&pd->guest_gen);
     if (unlikely(v->asid_gen != c->guest_flush_gen || v->tlb_gen != gen))
         guest_renew(c, v, pd, gen);
-    if (unlikely(v->inj)) {
-        v->vmcb->eventinj = v->inj;
-        if (SVM_EVENT_TYPE(v->inj) == SVM_EVENT_SOFT)
-            v->vmcb->nrip = v->vmcb->rip; /* INT returns there; without next-RIP save VMRUN takes RIP */
-    }
+    if (unlikely(v->inj))
+        injection_write(v);
     if (unlikely(s->owner != &v->lazy))
         vcpu_lazy_load(&s->owner, &v->lazy, svm.pku);
+}
+
+static void injection_clear(struct vmcb *b) {
+    b->eventinj = 0;
+    b->int_ctl &= SVM_INT_TPR | SVM_INT_V_MASKING; /* an open window is written again at each entry */
 }
 
 /* VMRUN has neither injected nor flushed. Who comes next flushes for all if this one should have. */
 static void entry_undo(struct cpu *c, struct vcpu *v) {
     atomic_store_rel(&c->guest_space, NULL);
-    v->vmcb->eventinj = 0;
+    injection_clear(v->vmcb);
     if (v->vmcb->tlb_control == SVM_TLB_FLUSH_ALL)
         c->next_asid = 0;
 }
@@ -209,7 +225,12 @@ static void world_switch(struct svm_cpu *s, struct vcpu *v, struct uregs *regs) 
  * breakpoint of the guest's own is not: its instruction runs again. */
 static no_inline void injection_settle(struct vcpu *v) {
     u64 ev = v->vmcb->exitintinfo & (0xfffffffful << 32 | 0x80000fff), mine = v->inj;
-    v->inj = v->interrupted = v->vmcb->eventinj = 0;
+    if (v->vmcb->int_ctl & SVM_INT_PENDING && !v->irq_window)
+        ev = mine; /* not taken yet */
+    else if (SVM_EVENT_TYPE(ev) == SVM_EVENT_EXC && SVM_EVENT_VECTOR(ev) > 31)
+        ev &= ~(7ul << 8); /* what the same emulator makes of an interrupted virtual interrupt */
+    v->inj = v->interrupted = 0;
+    injection_clear(v->vmcb);
     if (!(ev & SVM_EVENT_VALID)) {
         if ((mine & SVM_EVENT_VALID) && SVM_EVENT_TYPE(mine) == SVM_EVENT_NMI)
             v->nmi_masked = true;

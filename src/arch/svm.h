@@ -42,8 +42,8 @@ struct vcpu { /* each vendor's own; core knows it by name only */
 struct svm_features {
     u32 asid_count;
     bool nrip, flush_asid;
-    bool xsave, tsc_aux, pku, mca;
-    u32 xcr0; /* the host's */
+    bool xsave, tsc_aux, pku, mca, repeats_inj; /* the last: an emulator's fault, docs/performance.md */
+    u32 xcr0;                                   /* the host's */
     u64 cr3_mbz, cr4_mbz, efer_mbz;
 };
 extern struct svm_features svm;

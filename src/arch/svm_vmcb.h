@@ -63,7 +63,9 @@ enum { SVM_EXIT_NPF = 0x400 };
 enum { SVM_TLB_FLUSH_ALL = 1, SVM_TLB_FLUSH_ASID = 3 };
 /* int_ctl, 15.21 "Interrupt and Local APIC Support" */
 #define SVM_INT_TPR       0xfful
-#define SVM_INT_WINDOW    (1ul << 8 | 0xful << 16 | 1ul << 20) /* V_IRQ of the highest priority, whatever the TPR */
+#define SVM_INT_V_IRQ     (1ul << 8 | 0xful << 16 | 1ul << 20) /* of the highest priority, whatever the TPR */
+#define SVM_INT_PENDING   (1ul << 8)
+#define SVM_INT_VECTOR(v) ((u64)(v) << 32)
 #define SVM_INT_V_MASKING (1ul << 24)
 /* eventinj and exitintinfo, 15.20 "Event Injection": the ABI's format for bits 0-11 and 31, error code above */
 #define SVM_EVENT(vec, type, rest) ((u64)(vec) | (u64)(type) << 8 | 1ul << 31 | (rest))

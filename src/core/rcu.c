@@ -100,7 +100,6 @@ bool rcu_push(struct cpu *c, u64 *since) {
     spin_lock(&rcu_lock);
     if (!*since)
         *since = epoch + 1;
-    wanted = max_u64(wanted, epoch + 1);
     if (ended == epoch)
         mask = epoch_begin(NULL); /* we are in the middle of something */
     spin_unlock(&rcu_lock);
@@ -138,7 +137,7 @@ void rcu_quiescent(struct cpu *c) {
         u64 mask = 0;
         spin_lock(&rcu_lock);
         atomic_store_rel(&c->rcu.wait_epoch, epoch + 1);
-        wanted = max_u64(wanted, epoch + 1);
+        wanted = epoch + 1;
         if (ended == epoch)
             mask = epoch_begin(c);
         spin_unlock(&rcu_lock);

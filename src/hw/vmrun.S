@@ -10,10 +10,10 @@ svm_switch:
     pushq %rbp
     pushq %rdx
     pushq %rsi
+    sti /* not the one before VMRUN: one emulator (QEMU 7.2) has the guest begin in its shadow */
     vmload %rax
     gprs_load 0, %rdx, r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rcx, rdx
     buffers_clear
-    sti
     vmrun %rax
     cli
     vmsave %rax

@@ -41,7 +41,7 @@ static struct {
 static const struct cpuid_regs leaf1 = {.c = 1u << 26 | 1u << 27 | 1u << 17},
                                leaf7 = {.b = 1u << 0 | 1u << 7 | 1u << 20, .c = 1u << 2 | 1u << 3},
                                leaf81 = {.c = 1u << 2, .d = 1u << 11 | 1u << 20 | 1u << 29 | 1u << 27};
-static struct cpuid_regs cpuid1, cpuid7, cpuid81; /* what this CPU has */
+static struct cpuid_regs cpuid1, cpuid7, cpuid81, cpuid40; /* what this CPU has; 40: who simulates it */
 static u32 phys_bits;
 
 static struct cpuid_regs test_cpuid(u32 leaf, u32 sub) {
@@ -51,6 +51,8 @@ static struct cpuid_regs test_cpuid(u32 leaf, u32 sub) {
         return cpuid1;
     case 7:
         return cpuid7;
+    case 0x40000000:
+        return cpuid40;
     case 0x80000000:
         return (struct cpuid_regs){.a = 0x8000000a};
     case 0x80000001:

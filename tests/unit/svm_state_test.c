@@ -268,6 +268,16 @@ static void features_follow_cpuid(void **state) {
     svm_features_read(&f);
     assert_true(f.tsc_aux && !f.nrip && f.flush_asid);
     assert_int_equal(f.asid_count, 16);
+    assert_false(f.repeats_inj);
+    cpuid1.c = 1u << 31; /* a hypervisor */
+    svm_features_read(&f);
+    assert_false(f.repeats_inj);
+    memcpy(&cpuid40.b, "TCGT", 4);
+    svm_features_read(&f);
+    assert_true(f.repeats_inj);
+    cpuid1.c = 0; /* a leaf of something else */
+    svm_features_read(&f);
+    assert_false(f.repeats_inj);
 }
 
 /* APM vol 2 15.5.1, each condition at its edges. */

@@ -52,12 +52,13 @@ static void msrpm_passes_only_what_the_vmcb_switches(void **state) {
     assert_int_equal(m[0x800 + 0x100 / 4], 0xc0); /* TSC_AUX exits */
 }
 
-static u64 seen_inj, seen_nrip, abort_with;
+static u64 seen_inj, seen_nrip, seen_int_ctl, abort_with;
 static u64 abort_code;
 static void guest_records(struct vmcb *b, struct uregs *r) {
     (void)r;
     seen_inj = b->eventinj;
     seen_nrip = b->nrip;
+    seen_int_ctl = b->int_ctl & ~SVM_INT_TPR;
     b->exitintinfo = abort_with;
     if (abort_code)
         b->exitcode = abort_code;
@@ -78,13 +79,13 @@ static void injection_window_bits_never_reach_the_hardware(void **state) {
     assert_int_equal(run(), 0x72);
     assert_int_equal(seen_inj, 0x80000800ul | 0xff | 0x1234ul << 32);
     assert_true(rec.seen->misc1 & SVM_MISC1_VINTR);
-    assert_int_equal(rec.seen->int_ctl & ~SVM_INT_TPR, SVM_INT_WINDOW | SVM_INT_V_MASKING);
+    assert_int_equal(seen_int_ctl, SVM_INT_V_IRQ | SVM_INT_V_MASKING);
     run();
     assert_int_equal(seen_inj, 0); /* once */
     inject(0, 0);
     run();
     assert_false(rec.seen->misc1 & SVM_MISC1_VINTR);
-    assert_int_equal(rec.seen->int_ctl & ~SVM_INT_TPR, SVM_INT_V_MASKING);
+    assert_int_equal(seen_int_ctl, SVM_INT_V_MASKING);
 }
 
 static void injection_aborted_is_repeated(void **state) {
@@ -114,6 +115,64 @@ static void injection_aborted_is_repeated(void **state) {
     run();
     run();
     assert_int_equal(seen_inj, 0);
+}
+
+static bool takes;
+static void guest_takes(struct vmcb *b, struct uregs *r) {
+    guest_records(b, r);
+    if (takes)
+        b->int_ctl &= ~SVM_INT_PENDING;
+}
+
+/* On QEMU an interrupt that the guest can take is a virtual one (15.21.4), all others are EVENTINJ's; what becomes of it is told the same. */
+static void interrupt_that_can_be_taken_is_virtual_on_qemu(void **state) {
+    (void)state;
+    rec.guest = guest_takes;
+    svm.repeats_inj = true;
+    utcb.state.rflags = RFLAGS_IF;
+    utcb.state.intr_state = 0;
+    arch_vcpu_set(&vcpu_ec, &utcb, MTD_RFLAGS | MTD_STA);
+    abort_with = 0, abort_code = SVM_EXIT_INTR, takes = false;
+    inject(INJ_VALID | 0x41, 0);
+    for (int i = 0; i < 2; i++, abort_code = 0, takes = true) { /* the host's interrupt came first: again */
+        assert_int_equal(run(), i ? 0x72 : -1);
+        assert_int_equal(seen_inj, 0);
+        assert_int_equal(seen_int_ctl, SVM_INT_V_IRQ | SVM_INT_VECTOR(0x41) | SVM_INT_V_MASKING);
+    }
+    run(); /* once */
+    assert_int_equal(seen_inj, 0);
+    assert_int_equal(seen_int_ctl, SVM_INT_V_MASKING);
+    for (int type = 0; type < 4; type += 3) { /* interrupted: as APM and as QEMU have it */
+        inject(INJ_VALID | 0x42, 0);
+        abort_with = SVM_EVENT(0x42, type, 0), abort_code = SVM_EXIT_NPF;
+        assert_int_equal(run(), EVT_SVM_NPF);
+        arch_vcpu_get(&vcpu_ec, &utcb, MTD_INJ, EVT_SVM_NPF);
+        assert_int_equal(utcb.state.inj_info, INJ_VALID | 0x42);
+    }
+    abort_with = SVM_EVENT(31, SVM_EVENT_EXC, 0); /* an exception */
+    assert_int_equal(run(), EVT_SVM_NPF);
+    arch_vcpu_get(&vcpu_ec, &utcb, MTD_INJ, EVT_SVM_NPF);
+    assert_int_equal(utcb.state.inj_info, INJ_VALID | 3 << 8 | 31);
+    abort_with = 0, abort_code = 0;
+    static const struct {
+        u64 rflags;
+        u32 shadow, inj;
+    } direct[] = {{0, 0, INJ_VALID | 0x43},
+                  {RFLAGS_IF, 1, INJ_VALID | 0x43},
+                  {RFLAGS_IF, 0, INJ_VALID | INJ_IRQ_WINDOW | 0x43},
+                  {RFLAGS_IF, 0, INJ_VALID | 31},
+                  {RFLAGS_IF, 0, INJ_VALID | 2 << 8 | 2},
+                  {RFLAGS_IF, 0, INJ_VALID | 4 << 8 | 0x43}};
+    for (unsigned i = 0; i < sizeof(direct) / sizeof(*direct); i++) {
+        utcb.state.rflags = direct[i].rflags, utcb.state.intr_state = direct[i].shadow;
+        arch_vcpu_set(&vcpu_ec, &utcb, MTD_RFLAGS | MTD_STA);
+        inject(direct[i].inj, 0);
+        run();
+        assert_int_equal(seen_inj, direct[i].inj & ~(u32)INJ_IRQ_WINDOW);
+        assert_int_equal(seen_int_ctl, SVM_INT_V_MASKING | (direct[i].inj & INJ_IRQ_WINDOW ? SVM_INT_V_IRQ : 0));
+        run();
+        assert_int_equal(seen_inj, 0); /* an open window is not an interrupt that was not taken */
+    }
 }
 
 /* Which events come again when an exit that the kernel consumes interrupts their delivery: not those of the guest's own instruction,
@@ -477,6 +536,7 @@ int main(void) {
         T(msrpm_passes_only_what_the_vmcb_switches),
         T(injection_window_bits_never_reach_the_hardware),
         T(injection_aborted_is_repeated),
+        T(interrupt_that_can_be_taken_is_virtual_on_qemu),
         T(injection_of_own_instructions),
         T(exit_invalid_keeps_the_injection),
         T(nmi_window_opens_at_iret),
