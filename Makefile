@@ -299,7 +299,7 @@ $(B)/bench/plugin.so: tests/bench/plugin/plugin.c tests/bench/plugin/qemu.h | $(
 bench: $(BENCH_FILES)
 	@tools/bench table $(B)/bench $(ENGINE); status=$$?; $(if $(filter bochs,$(ENGINE)),,tools/bench scale $(B)/bench $(SCALE) || status=1;) exit $$status
 profile: $(BENCH_FILES)
-	@tools/bench profile $(B)/bench '$(OP)' $(ENGINE)
+	@tools/bench profile $(B)/bench '$(OP)' $(or $(ENGINE),qemu) $(if $(LIST),list)
 
 # Guest work against the same without us: tests/bench/guestwork.py. Debian's musl as the guest's C library.
 .PHONY: bench-guest profile-guest

@@ -136,8 +136,7 @@ static void svm_fini(struct ec *ec) {
  * after the other; the next generation begins with a flush of all of them. What is to be flushed stays in the VMCB until VMRUN has done it. */
 static no_inline void guest_renew(struct cpu *c, struct vcpu *v, struct pd *pd, u64 gen) {
     struct vmcb *b = v->vmcb;
-    void *iopm = atomic_load_acq(&pd->guest_pio_bitmap);
-    b->iopm = arch_ptr_phys(iopm ? iopm : iopm_all).v;
+    b->iopm = arch_ptr_phys(atomic_load_acq(&pd->guest_pio_bitmap) ?: iopm_all).v;
     v->tlb_gen = gen;
     if (v->asid_gen == c->guest_flush_gen && svm.flush_asid) {
         b->tlb_control = b->tlb_control ? b->tlb_control : SVM_TLB_FLUSH_ASID;

@@ -33,7 +33,7 @@ struct vcpu { /* each vendor's own; core knows it by name only */
     bool irq_window, own_aux; /* asked for; TSC_AUX is not the host's */
     bool nmi_masked;          /* an injected NMI's IRET was not seen yet */
     u64 asid_gen;             /* of the CPU's ASIDs, when asid was given */
-    u64 tlb_gen;              /* pd->guest_gen that its translations and its port map are not older than */
+    u64 tlb_gen;              /* pd->guest_gen that its translations and its port map are not older than; ~0: older */
     u32 xcr0, tpr_threshold;
     u64 tsc_aux;
 };

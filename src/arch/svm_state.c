@@ -216,6 +216,8 @@ PIECE system_set(struct vcpu *v, const struct abi_state *s, u32 mtd) {
         b->tsc_offset += s->tsc_offset;
     if (mtd & MTD_EFER)
         JUDGED(efer, EFER_SVME);
+    if (mtd & (MTD_CR | MTD_EFER))
+        v->tlb_gen = ~0ul; /* also if they stay the same: as MOV to CR3 does */
 }
 
 static void refuse(struct vcpu *v, u32 mtd_bit, bool bad) {

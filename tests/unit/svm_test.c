@@ -460,6 +460,28 @@ static void flush_by_asid_where_there_is_one(void **state) {
     assert_int_equal(utcb.state.inst_len, 4);
 }
 
+/* A VMM that writes CR0, CR3, CR4 or EFER does what MOV would do: translations that they led to are gone (15.16.1: entries of an ASID
+ * stay until somebody flushes them), also if the value stays the same. */
+static void control_registers_of_the_vmm_flush(void **state) {
+    teardown(state);
+    assert_int_equal(setup_with(1 | 1 << 3 | 1 << 6, 64), 0);
+    run();
+    static const u32 flush[] = {MTD_CR, MTD_EFER, MTD_CR | MTD_EFER | MTD_RIP},
+                     keep[] = {MTD_RIP, MTD_ALL & ~(MTD_CR | MTD_EFER)};
+    for (unsigned i = 0; i < ARRAY_SIZE(flush); i++) {
+        arch_vcpu_get(&vcpu_ec, &utcb, MTD_ALL, 0x72);
+        arch_vcpu_set(&vcpu_ec, &utcb, flush[i]);
+        run();
+        assert_int_equal(rec.flushes_asid, i + 1);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(keep); i++) {
+        arch_vcpu_get(&vcpu_ec, &utcb, MTD_ALL, 0x72);
+        arch_vcpu_set(&vcpu_ec, &utcb, keep[i]);
+        run();
+        assert_int_equal(rec.flushes_asid, ARRAY_SIZE(flush));
+    }
+}
+
 static void guest_writes_registers(struct vmcb *b, struct uregs *r) {
     (void)b;
     r->rbx++;
@@ -549,6 +571,7 @@ int main(void) {
         T(stopped_entry_owes_its_flush_not_its_event),
         T(asids_never_run_out),
         T(flush_by_asid_where_there_is_one),
+        T(control_registers_of_the_vmm_flush),
         T(lazy_registers_belong_to_their_vcpu),
         T(nested_table_is_the_domains),
         T(guest_ports_map),
