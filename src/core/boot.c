@@ -122,7 +122,7 @@ bool core_is_ram(u64 pfn, u64 pages) {
         const struct boot_range *r = &boot->ranges[i];
         if ((r->type == HIP_MEM_RAM || r->type == HIP_MEM_KERNEL) && pfn << PAGE_SHIFT >= r->base &&
             (pfn + pages) << PAGE_SHIFT <= r->base + r->size)
-            return !(pfn >> 40);
+            return !(pfn >> (64 - PAGE_SHIFT)); /* the shifts above lose nothing */
     }
     return false;
 }

@@ -70,8 +70,5 @@ struct ec *core_resume(struct cpu *c);
  * the hazards itself. */
 static inline bool core_guest_next(struct cpu *c) {
     struct ec *ec = c->ec;
-    if (ec->kind != EC_VCPU || ec->cont != CONT_USER || c->fpu_owner != ec || mitigations & MIT_DOMAIN_SWITCH)
-        return false;
-    c->trained_by = ec->pd;
-    return true;
+    return ec->kind == EC_VCPU && ec->cont == CONT_USER && c->fpu_owner == ec && !(mitigations & MIT_DOMAIN_SWITCH);
 }

@@ -14,12 +14,12 @@ void inbox_post(unsigned cpu, struct inbox_item *item, enum inbox_kind kind) {
     struct inbox_item *head = atomic_load_rlx(&c->inbox);
     do
         item->next = head;
-    while (!atomic_cas(&c->inbox, &head, item)); /* releases item to inbox_drain's xchg */
-    if (head)
-        return; /* whoever pushed first kicks */
-    cpu_hazard_set(c, HZ_INBOX);
-    if (c != arch_cpu_self())
-        arch_ipi_send(cpu);
+    while (!atomic_cas(&c->inbox, &head, item)); /* releases item to inbox_drain's xchg; whoever pushes first kicks */
+    if (!head) {
+        cpu_hazard_set(c, HZ_INBOX);
+        if (c != arch_cpu_self())
+            arch_ipi_send(cpu);
+    }
 }
 
 #define DRAIN_STEP 32 /* items between two preemption points */

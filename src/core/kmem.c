@@ -232,8 +232,8 @@ static void cache_prepare(struct slab_cache *c) {
     assert(c->per_slab);
 }
 
+/* s->prev is NULL: it is fresh, or got full at the head. */
 static void slab_link(struct slab_cache *c, struct slab *s) {
-    s->prev = NULL;
     s->next = c->partial;
     if (s->next)
         s->next->prev = s;

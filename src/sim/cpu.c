@@ -143,6 +143,8 @@ bool arch_irq_default_low(unsigned gsi) { return gsi >= 16; }
 void arch_irq_route(unsigned gsi, unsigned cpu, bool level, bool low, u32 *msi_addr, u32 *msi_data) {
     (void)level, (void)low;
     assert(cpu < sim_opt.cpus && gsi < ABI_MAX_GSIS);
+    sim_point();
+    sim_stores_done();
     lines[gsi].cpu = (u8)cpu;
     *msi_addr = 0xfee00000u | cpu << 12;
     *msi_data = 0x20 + gsi;

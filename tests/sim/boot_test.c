@@ -63,7 +63,28 @@ static void root_image_forms(void **s) {
     scenario(image_root, 1, 1);
 }
 
+/* No memory for the IOMMU's tables, root table or queue: the machine goes on without, and says so. */
+static void short_root(u64 cpu) {
+    (void)cpu;
+    bool said = log_lines("lacks memory for its ") == 1;
+    sim_expect_eq(said, !(hip()->features & HIP_IOMMU));
+    sim_expect(said); /* else not one of those that the test counts */
+    sim_done();
+}
+static void no_memory_for_the_iommu(void **s) {
+    (void)s;
+    const struct sim_options o = {.cpus = 1, .root = short_root};
+    unsigned without = 0;
+    for (u64 n = 1; n <= 64; n++) { /* without the others no machine starts */
+        sim_fail_alloc(n);
+        without += sim_count(&o, 1, 1, SIM_OK);
+    }
+    sim_fail_alloc(0);
+    assert_int_equal(without, 3);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(any_number_of_cpus), cmocka_unit_test(root_image_forms)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(any_number_of_cpus), cmocka_unit_test(root_image_forms),
+                                       cmocka_unit_test(no_memory_for_the_iommu)};
     return cmocka_run_group_tests_name("sim boot", tests, NULL, NULL);
 }

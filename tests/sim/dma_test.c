@@ -57,47 +57,32 @@ static void dma_root(u64 cpu) {
     sim_done();
 }
 /* --- what is refused is logged, a line in a second at most --- */
-static unsigned lines(const char *text) {
-    static u64 position;
-    char log[UTCB_WORDS * 8 + 1];
-    u64 out[2];
-    unsigned n = 0;
-    do {
-        OK(nova_extension(EXT_KLOG_READ, 0, position, out));
-        position = out[0];
-        memcpy(log, utcb_at(ABI_ROOT_UTCB)->w, out[1]);
-        log[out[1]] = 0;
-        for (const char *at = log; (at = strstr(at, text)); at++)
-            n++;
-    } while (out[1]);
-    return n;
-}
 static void refused_root(u64 cpu) {
     (void)cpu;
     const u64 second = 10000000; /* ticks, at 10 MHz */
     ram_map(ABI_ROOT_UTCB, 0);
     (void)give(CONFIG, 0x50000, ITEM_H);
-    sim_expect_eq(lines("iommu: "), 0);
+    sim_expect_eq(log_lines("iommu: "), 0);
     sim_expect(!sim_dma_write(DEVICE, LOW << PAGE_SHIFT | 8, 1));
     sim_clock_advance(second);
-    sim_expect_eq(lines("iommu: device 1:1.0: write of 60000000 refused: nobody has it"), 1);
+    sim_expect_eq(log_lines("iommu: device 1:1.0: write of 60000000 refused: nobody has it"), 1);
     OK(nova_assign_pci(SEL_PD, 0x50000ul << PAGE_SHIFT, 0));
     u64 value;
     for (unsigned i = 0; i < 3; i++) {
         sim_expect(!sim_dma_read(DEVICE, LOW << PAGE_SHIFT, &value));
-        sim_expect_eq(lines("iommu: "), 0); /* too early */
+        sim_expect_eq(log_lines("iommu: "), 0); /* too early */
     }
     sim_clock_advance(second);
-    sim_expect_eq(lines("iommu: device 1:1.0: read of 60000000 refused: its PD"), 1);
+    sim_expect_eq(log_lines("iommu: device 1:1.0: read of 60000000 refused: its PD"), 1);
     sim_clock_advance(second);
-    sim_expect_eq(lines("iommu: "), 0); /* the unit's record is empty again */
+    sim_expect_eq(log_lines("iommu: "), 0); /* the unit's record is empty again */
     (void)give(RAM_VA >> PAGE_SHIFT, LOW, ITEM_D);
     sim_expect(reaches(LOW));
     sim_clock_advance(second);
-    sim_expect_eq(lines("iommu: "), 0);
+    sim_expect_eq(log_lines("iommu: "), 0);
     sim_expect(!sim_dma_write(DEVICE, HIGH << PAGE_SHIFT, 1));
     sim_clock_advance(second);
-    sim_expect_eq(lines(narrow ? "refused: beyond" : "write of 8060000000 refused: its PD"), 1);
+    sim_expect_eq(log_lines(narrow ? "refused: beyond" : "write of 8060000000 refused: its PD"), 1);
     sim_done();
 }
 static void refused_is_logged(void **s) {
@@ -107,6 +92,27 @@ static void refused_is_logged(void **s) {
         narrow = bits_39;
         assert_int_equal(sim_seeds(&o, 1, 20, SIM_OK), 0);
     }
+}
+
+/* A device whose PD is gone is nobody's, whatever bus it is on. */
+static void orphan_root(u64 cpu) {
+    (void)cpu;
+    const u64 second = 10000000;
+    sel_t pd = sel_new(), never = sem_make(0);
+    (void)give(CONFIG, 0x50000, ITEM_H);
+    OK(nova_create_pd(pd, SEL_PD, 0));
+    OK(nova_assign_pci(pd, 0x50000ul << PAGE_SHIFT, 0));
+    OK(nova_revoke(crd_obj(pd, 0, 0x1f), true));
+    for (unsigned i = 0; i < 3; i++) /* it dies */
+        sim_expect_eq(nova_sm_down(never, false, sim_clock() + 100000), NOVA_TIMEOUT);
+    sim_expect(!sim_dma_write(DEVICE, LOW << PAGE_SHIFT, 1));
+    sim_clock_advance(second);
+    sim_expect_eq(log_lines("write of 60000000 refused: nobody has it"), 1);
+    sim_done();
+}
+static void device_of_a_dead_domain_is_nobodys(void **s) {
+    (void)s;
+    scenario(orphan_root, 2, 8);
 }
 
 static void run(bool bits_39) {
@@ -128,6 +134,7 @@ int main(void) {
         cmocka_unit_test(device_reaches_48_bits),
         cmocka_unit_test(device_reaches_39_bits),
         cmocka_unit_test(refused_is_logged),
+        cmocka_unit_test(device_of_a_dead_domain_is_nobodys),
     };
     return cmocka_run_group_tests_name("sim dma", tests, NULL, NULL);
 }

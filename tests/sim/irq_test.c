@@ -140,11 +140,49 @@ static void interrupt_unused_is_masked(void **s) {
     scenario(unused_root, 2, 20);
 }
 
+/* One CPU says that the line is level-triggered, another one where it goes, at once: both hold. */
+static sel_t go, ended;
+static u64 target;
+static void assigns(u64 utcb) {
+    (void)utcb;
+    down(go);
+    OK(nova_assign_gsi(irq, 0, target, NULL));
+    up(ended);
+    down(go);
+}
+static u64 interrupts_of(u64 cpu) {
+    OK(nova_extension(EXT_COUNTERS, cpu, 0, NULL));
+    return utcb_at(ABI_ROOT_UTCB)->w[CNT_INTERRUPT];
+}
+static void race_root(u64 cpu) {
+    target = cpu ^ 1;
+    irq = sel_new();
+    OK(nova_create_sm(0x50, SEL_PD, 0));
+    take(5);
+    OK(nova_assign_gsi(irq, 0, cpu, NULL));
+    go = sem_make(0), ended = sem_make(0);
+    startup_make((unsigned)target);
+    thread_start((unsigned)target, 10, assigns);
+    (void)counter(); /* it waits */
+    sim_begin();
+    up(go);
+    OK(nova_extension(EXT_GSI_CONFIG, irq, 1, NULL));
+    down(ended);
+    u64 before = interrupts_of(target);
+    level_check(5);
+    sim_expect_eq(interrupts_of(target), before + 2);
+    sim_done();
+}
+static void interrupt_assigned_while_configured(void **s) {
+    (void)s;
+    every_schedule(race_root, 1, false);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(interrupt_masked_until_down), cmocka_unit_test(interrupt_edge_counts),
         cmocka_unit_test(interrupt_level_masks),       cmocka_unit_test(interrupt_defaults),
-        cmocka_unit_test(interrupt_unused_is_masked),
+        cmocka_unit_test(interrupt_unused_is_masked),  cmocka_unit_test(interrupt_assigned_while_configured),
     };
     return cmocka_run_group_tests_name("sim interrupts", tests, NULL, NULL);
 }

@@ -353,11 +353,51 @@ static void freed_before_a_slice_ends(void **s) {
     scenario(busy_root, 2, 20);
 }
 
+/* RAM that becomes the kernel's while somebody more urgent interrupts the way: all of it is taken, from everybody, before it is kernel memory. */
+static sel_t knock, never_up;
+static void knocks(u64 rdi) {
+    (void)rdi;
+    for (unsigned i = 0; i < 300; i++) {
+        up(knock);
+        for (unsigned n = sim_choose(SIM_WORKLOAD, 50); n; n--)
+            sim_step();
+    }
+    down(never_up);
+}
+static void urgent(u64 rdi) {
+    (void)rdi;
+    for (;;)
+        down(knock);
+}
+static void taken_root(u64 cpu) {
+    u64 ram = RAM, out[2], total;
+    space_step_work = 1; /* stopped wherever it can be */
+    knock = sem_make(0), never_up = sem_make(0);
+    startup_make(0), startup_make(1);
+    ram_map(ABI_ROOT_UTCB, 5);
+    for (u64 i = 0; i < 32; i++)
+        (void)grab(ABI_ROOT_UTCB, crd_mem(ram + i, 0, 7), (TO + i) << 12, crd_mem(TO + i, 0, 7));
+    OK(nova_extension(EXT_KMEM_FREE, 0, 0, out));
+    total = out[1];
+    thread_start((unsigned)cpu, 100, urgent);
+    thread_start((unsigned)cpu ^ 1, 10, knocks);
+    OK(nova_extension(EXT_KMEM_ADD, 0, crd_mem(RAM_PFN, 5, 7), NULL));
+    OK(nova_extension(EXT_KMEM_FREE, 0, 0, out));
+    sim_expect(out[1] > total && out[1] <= total + 32);
+    for (u64 i = 0; i < 32; i++)
+        sim_expect(!sim_mem_probe((ram + i) << PAGE_SHIFT, false) && !sim_mem_probe((TO + i) << PAGE_SHIFT, false));
+    sim_done();
+}
+static void taken_while_interrupted(void **s) {
+    (void)s;
+    scenario(taken_root, 2, 12);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_hypercall_every_allocation),   cmocka_unit_test(every_hypercall_every_limit),
         cmocka_unit_test(hostile_domain_has_its_own_account), cmocka_unit_test(exhausted_kernel_recovers),
-        cmocka_unit_test(freed_before_a_slice_ends),
+        cmocka_unit_test(freed_before_a_slice_ends),          cmocka_unit_test(taken_while_interrupted),
     };
     return cmocka_run_group_tests_name("sim memory", tests, NULL, NULL);
 }

@@ -109,6 +109,23 @@ static inline void ram_map(u64 my_utcb, unsigned order) {
     sim_expect_eq(got, crd_mem(to, order, 7));
 }
 
+/* How often `text` is in what the kernel has logged since the last call. */
+static inline unsigned log_lines(const char *text) {
+    static u64 position;
+    char log[UTCB_WORDS * 8 + 1];
+    u64 out[2];
+    unsigned n = 0;
+    do {
+        OK(nova_extension(EXT_KLOG_READ, 0, position, out));
+        position = out[0];
+        memcpy(log, utcb_at(ABI_ROOT_UTCB)->w, out[1]);
+        log[out[1]] = 0;
+        for (const char *at = log; (at = strstr(at, text)); at++)
+            n++;
+    } while (out[1]);
+    return n;
+}
+
 /* CASE=name in the environment: only that case (tools/sim-scenario). */
 __attribute__((constructor)) static void case_choose(void) {
     const char *name = getenv("CASE");

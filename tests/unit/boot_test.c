@@ -363,7 +363,8 @@ static void ram_ranges(void) {
                  {POOL >> PAGE_SHIFT, POOL_SIZE >> PAGE_SHIFT, true},
                  {(POOL + POOL_SIZE) >> PAGE_SHIFT, 1, false},
                  {0x2000, 1, false},
-                 {0x100000, 1, false}};
+                 {0x100000, 1, false},
+                 {1ul << 52 | 0x100, 1, false}};
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++)
         EQ(core_is_ram(cases[i].pfn, cases[i].pages), cases[i].ram);
 }

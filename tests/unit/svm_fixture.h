@@ -27,7 +27,7 @@ static struct {
     int event; /* of core_vmexit, -1: none */
     bool gif_off;
     struct vmcb *seen;
-    u64 xcr0, xcr0_in_guest, msr_efer, msr_hsave;
+    u64 xcr0, xcr0_in_guest, msr_efer, msr_hsave, msr_vm_cr;
     u64 dr[4];
     u32 pkru, pkru_in_guest;
     u64 cr4;
@@ -64,7 +64,7 @@ static struct cpuid_regs test_cpuid(u32 leaf, u32 sub) {
     }
     return (struct cpuid_regs){0};
 }
-static u64 test_rdmsr(u32 msr) { return msr == 0xc0000080 ? rec.msr_efer : 0; }
+static u64 test_rdmsr(u32 msr) { return msr == 0xc0000080 ? rec.msr_efer : msr == 0xc0010114 ? rec.msr_vm_cr : 0; }
 static void test_wrmsr(u32 msr, u64 v) {
     if (msr == 0xc0000080)
         rec.msr_efer = v;

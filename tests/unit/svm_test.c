@@ -543,6 +543,10 @@ static void vcpu_without_hardware_is_bad_ftr(void **state) {
     struct ec ec = {.pd = &guest_pd, .cpu = 1}; /* a CPU that was not initialised */
     assert_int_equal(arch_vcpu_init(&ec), NOVA_BAD_FTR);
     assert_int_equal(arch_vcpu_features(), HIP_SVM);
+    rec.msr_vm_cr = 1 << 4; /* SVMDIS, APM vol 2 15.30.1 */
+    assert_non_null(strstr(vendor_choose(), "disabled by the firmware"));
+    rec.msr_vm_cr = 0;
+    assert_null(vendor_choose());
     rec.features_d = 0; /* no nested paging */
     vendor = NULL;
     assert_int_equal(arch_vcpu_features(), 0);

@@ -223,6 +223,10 @@ static void reason_when_something_is_missing(void **state) {
     assert_non_null(strstr(vendor_choose(), "neither"));
     sim_opt.no_svm = false;
     assert_null(vendor_choose());
+    m->feature_control = 1;
+    vmx_cpus[0].ready = false;
+    assert_false(arch_vcpu_cpu_init(cpus[0]) || vmx_cpus[0].ready); /* on this CPU alone */
+    m->feature_control = 5;
     struct ec ec = {.pd = &guest_pd, .cpu = 1}; /* a CPU that was not initialised */
     assert_int_equal(arch_vcpu_init(&ec), NOVA_BAD_FTR);
     assert_int_equal(vmx.vpid_count, 1 << 16);
@@ -305,6 +309,16 @@ static void controls_forced_stay_and_dangerous_never_come(void **state) {
     assert_int_equal(run(), EV_CPUID);
     assert_int_equal(GET(CTRL_CPU), cpu_forced);
     assert_int_equal(GET(EXC_BITMAP), 1 << 1 | 1 << 14 | 1 << 17 | 1 << 18);
+}
+
+/* SDM vol 3 table 9-1, as far as a VMM sees it before it has written anything. */
+static void new_vcpu_is_as_after_reset(void **state) {
+    (void)state;
+    const struct abi_state *s = state_take(MTD_CR | MTD_EFER | MTD_DR | MTD_RFLAGS | MTD_SEGMENTS, EVT_VCPU_STARTUP);
+    assert_true(s->cr0 == 0x60000010 && !s->cr2 && !s->cr3 && !s->cr4 && !s->efer);
+    assert_true(s->dr7 == 0x400 && s->rflags == 2);
+    for (const struct abi_seg *g = &s->es; g <= &s->idtr; g++)
+        assert_int_equal(g->limit, 0xffff);
 }
 
 static void msr_bitmap_passes_only_what_is_switched(void **state) {
@@ -917,6 +931,8 @@ static void port_exit_and_length(void **state) {
     struct abi_state *s = state_take(MTD_QUAL | MTD_RIP, 30);
     assert_int_equal(s->qual[0], 0x3f80008);
     assert_int_equal(s->inst_len, STEP);
+    for (unsigned event = 64; event < 64 + 64; event++) /* no exit reason of an instruction */
+        assert_int_equal(state_take(MTD_RIP, event)->inst_len, 0);
     assert_int_equal(arch_guest_ports(&guest_pd, 0x3f8, 8, true), NOVA_SUCCESS);
     assert_int_equal(run_script(io), EV_HLT);
     static const u16 closed[] = {0, 0x3f7, 0x400, 0x7fff, 0x8000, 0xffff};
@@ -1132,6 +1148,7 @@ int main(void) {
         T(reason_when_something_is_missing),
         T(memory_runs_out),
         T(controls_forced_stay_and_dangerous_never_come),
+        T(new_vcpu_is_as_after_reset),
         T(msr_bitmap_passes_only_what_is_switched),
         T(set_get_round_trip),
         T(get_reads_and_touches_only_what_the_mtd_names),
