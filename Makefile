@@ -277,8 +277,8 @@ export MUT_TESTS = $(UNIT_SRC) $(SIMT_SRC)
 export MUT_ABI = $(if $(ABI_SIM),$(ABI_SIM_SRC))
 export MUT_COV = $(B)/check-cov
 mutants: $(TEST_COV) $(B)/third/libzydis.a $(B)/sim-fast/libnovella.a
-	@nice tools/mutants $(B) $(foreach v,DIR N SEED ONLY KIND JOBS STAGES,$(if $($(v)),"$(v)=$($(v))")); status=$$?; \
-	$(if $(DIR)$(ONLY)$(KIND),,nice tools/mutants-lockstep $(B) || status=1;) exit $$status
+	@nice tools/mutants $(B) $(foreach v,DIR N SEED ONLY KIND FROM JOBS STAGES,$(if $($(v)),"$(v)=$($(v))")); status=$$?; \
+	$(if $(DIR)$(ONLY)$(KIND)$(FROM),,nice tools/mutants-lockstep $(B) || status=1;) exit $$status
 # faults that the reference model, or the invariant walk, has to find alone; NAMES="model-x walk-y"
 mutants-lockstep: $(B)/third/libzydis.a $(B)/sim-fast/libnovella.a
 	@nice tools/mutants-lockstep $(B) $(NAMES)
