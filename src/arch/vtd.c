@@ -52,9 +52,9 @@ static struct unit {
 static unsigned unit_count;
 static u32 waits[ABI_MAX_CPUS]; /* each written by its CPU */
 
-static struct spinlock tables_lock; /* rank iommu: root and context entries, domains */
+static struct spinlock tables_lock; /* rank iommu: root and context entries, taking a domain */
 static struct entry *root;          /* NULL: no IOMMU */
-static u64 domains[1024];           /* in use: a bit each; 0 is reserved (6.2.2.1, caching mode) */
+static u64 domains[1024];           /* atomic; in use: a bit each; 0 is reserved (6.2.2.1, caching mode) */
 static unsigned domain_count;
 static u64 widths = 3; /* CAP_WIDTHS of all units */
 
@@ -95,8 +95,8 @@ void arch_iommu_flush(struct pd *pd) {
 
 static u16 domain_alloc(void) {
     for (unsigned d = 1; d < domain_count; d++)
-        if (!(domains[d / 64] >> d % 64 & 1)) {
-            domains[d / 64] |= 1ul << d % 64;
+        if (!(atomic_load_acq(&domains[d / 64]) >> d % 64 & 1)) {
+            atomic_fetch_or(&domains[d / 64], 1ul << d % 64);
             return (u16)d;
         }
     return 0;
@@ -160,9 +160,7 @@ void arch_iommu_detach(struct pd *pd) {
     if (!domain)
         return;
     invalidate(0);
-    spin_lock(&tables_lock);
-    domains[domain / 64] &= ~(1ul << domain % 64);
-    spin_unlock(&tables_lock);
+    atomic_fetch_and(&domains[domain / 64], ~(1ul << domain % 64));
 }
 
 /* Fault reasons 7.1.3: 1 and 2, no root or context entry; 4, beyond the address width; 5 and 6, no right to write or read. */

@@ -83,6 +83,7 @@ static void leaves(const struct leaf_walk *w, const u64 *table, unsigned level, 
         if (!e)
             continue;
         assert(e & 1 && ((w->kind != PTAB_HOST && w->kind != PTAB_NPT) || e & 4)); /* present; a user page */
+        assert(level || !(e & 0x80)); /* there it would choose a memory type (PAT) */
         if (level && !(e & 0x80))
             leaves(w, arch_phys_ptr(PADDR(frame << PAGE_SHIFT)), level - 1, vpn);
         else

@@ -302,7 +302,8 @@ ENTRY(child_main) {
         mem_write64((void *)(VA_DST + 2 * PAGE), 0xc0ffee);
         utcb_put_item(t, 0, crd_mem(DST + 1, 0, PERM_MEM_R), 0);
         utcb_put_item(t, 1, crd_mem(t->utcb >> 12, 0, 7), 0);
-        utcb_set_items(t, 0, 2);
+        utcb_put_item(t, 2, crd_mem(DST, 2, PERM_MEM_R), 0);
+        utcb_set_items(t, 0, 3);
         r[4] = nova_call(C_PT);
         break;
     }
@@ -362,6 +363,11 @@ static void translate_memory(void) {
     CHECK_EQ(mem_read64((void *)(VA_RAM + 2 * PAGE)), 0xc0ffee);
     CHECK_EQ(got_crd[0], crd_mem(RAM + 1, 0, PERM_MEM_R));
     CHECK_EQ(got_crd[1], 0); /* a UTCB is not translated */
+    CHECK_EQ(got_crd[2], crd_mem(RAM, 2, PERM_MEM_R));
+    server_make(crd_mem(RAM + 2, 0, 7), 0); /* a window in the middle of it: no more than that */
+    child_do(2);
+    CHECK_EQ(got_crd[0], 0);
+    CHECK_EQ(got_crd[2], crd_mem(RAM + 2, 0, PERM_MEM_R));
 }
 
 const struct abi_case delegate_cases[] = {

@@ -161,6 +161,32 @@ static void late_delegation_finds_nothing(void **s) {
     every_schedule(late_root, 1, false);
 }
 
+/* --- a PD makes a part of its memory its guests', of which many have the whole, a step at a time --- */
+static void widen_root(u64 cpu) {
+    (void)cpu;
+    u64 ram = RAM_VA >> PAGE_SHIFT;
+    space_step_work = 1;
+    ram_map(ABI_ROOT_UTCB, 6);
+    for (u64 i = 0; i < 12; i++)
+        (void)grab(ABI_ROOT_UTCB, crd_mem(ram, 6, 7), (WINDOW + 64 * i) << 12, crd_mem(WINDOW + 64 * i, 6, 7));
+    for (unsigned n = 0; n < 2; n++) { /* again: it is a node of its own now */
+        u64 part = crd_mem(ram + 16, 2, 7);
+        sim_expect_eq(grab(ABI_ROOT_UTCB, part, (ram + 16) << 12 | ITEM_G, part), part);
+        OK(nova_lookup(&part));
+        sim_expect_eq(part, crd_mem(ram + 16, 2, 7));
+    }
+    for (u64 i = 0; i < 12 * 64; i++)
+        sim_expect(sim_mem_probe((WINDOW + i) << PAGE_SHIFT, true));
+    OK(nova_revoke(crd_mem(ram + 16, 2, 7), false));
+    for (u64 i = 0; i < 12 * 64; i++)
+        sim_expect_eq(sim_mem_probe((WINDOW + i) << PAGE_SHIFT, true), i % 64 < 16 || i % 64 >= 20);
+    sim_done();
+}
+static void part_widened_in_steps(void **s) {
+    (void)s;
+    scenario(widen_root, 2, 8);
+}
+
 /* --- every schedule of a revoke against one that splits what it walks through --- */
 static void split_revoke(u64 rdi) {
     (void)rdi;
@@ -408,6 +434,7 @@ int main(void) {
         cmocka_unit_test(delegate_against_revoke),
         cmocka_unit_test(late_delegation_finds_nothing),
         cmocka_unit_test(split_under_a_revoke_leaves_nothing),
+        cmocka_unit_test(part_widened_in_steps),
         cmocka_unit_test(second_revoke_waits_for_the_flush),
         cmocka_unit_test(refilled_slot_shows_the_new_page),
         cmocka_unit_test(revoker_dies_half_way),

@@ -117,22 +117,26 @@ static void interrupt_defaults(void **s) {
     scenario(defaults_root, 2, 10);
 }
 
-static void unused_root(u64 cpu) {
-    (void)cpu;
-    start(9);
+static void unused_check(unsigned gsi) {
+    start(gsi);
     unmask();
     sel_t copy = sel_new();
     (void)grab(ABI_ROOT_UTCB, crd_obj(irq, 0, 0x1f), copy << 12, crd_obj(copy, 0, 0x1f));
     OK(nova_revoke(crd_obj(copy, 0, 0x1f), true)); /* one is left */
-    raise_irq(9);
+    raise_irq(gsi);
     sim_expect_eq(counter(), 1);
     OK(nova_sm_down(irq, true, 1));
     OK(nova_revoke(crd_obj(irq, 0, 0x1f), true)); /* none */
-    sim_irq(9);
+    sim_irq(gsi);
     (void)counter();
-    take(9);
+    take(gsi);
     sim_expect_eq(counter(), 0);
     OK(nova_sm_down(irq, false, sim_clock() + 100000));
+}
+static void unused_root(u64 cpu) {
+    (void)cpu;
+    unused_check(9);
+    unused_check(0);
     sim_done();
 }
 static void interrupt_unused_is_masked(void **s) {

@@ -197,6 +197,7 @@ static void allocation_that_fails_is_not_charged(void **state) {
 static void slab_objects_are_aligned_zeroed_and_disjoint(void **state) {
     (void)state;
     static struct slab_cache caches[] = {{.name = "8", .size = 8, .align = 8},
+                                         {.name = "41", .size = 41, .align = 8},
                                          {.name = "40", .size = 40, .align = 32},
                                          {.name = "600", .size = 600, .align = 64},
                                          {.name = "3000", .size = 3000, .align = 64}};

@@ -27,7 +27,7 @@ static struct {
     int event; /* of core_vmexit, -1: none */
     bool gif_off;
     struct vmcb *seen;
-    u64 xcr0, xcr0_in_guest, msr_efer, msr_hsave, msr_vm_cr;
+    u64 xcr0, xcr0_in_guest, msr_efer, msr_hsave, msr_vm_cr, msr_tsc_aux, aux_in_guest;
     u64 dr[4];
     u32 pkru, pkru_in_guest;
     u64 cr4;
@@ -70,6 +70,8 @@ static void test_wrmsr(u32 msr, u64 v) {
         rec.msr_efer = v;
     if (msr == 0xc0010117)
         rec.msr_hsave = v;
+    if (msr == 0xc0000103)
+        rec.msr_tsc_aux = v;
 }
 static u64 test_xgetbv(u32 reg) { return reg ? 0 : rec.xcr0; }
 static void test_xsetbv(u32 reg, u64 v) {
@@ -241,6 +243,7 @@ static void test_world_switch(u64 guest, u64 host, struct uregs *regs) {
     rec.switches++;
     rec.seen = b;
     rec.xcr0_in_guest = rec.xcr0;
+    rec.aux_in_guest = rec.msr_tsc_aux;
     rec.pkru_in_guest = rec.pkru;
     rec.flushes_all += b->tlb_control == 1;
     rec.flushes_asid += b->tlb_control == 3;

@@ -85,6 +85,11 @@ static void injection_window_bits_never_reach_the_hardware(void **state) {
     inject(0, 0);
     run();
     assert_false(rec.seen->misc1 & SVM_MISC1_VINTR);
+    inject(INJ_IRQ_WINDOW, 0); /* alone */
+    run();
+    assert_int_equal(seen_int_ctl, SVM_INT_V_IRQ | SVM_INT_V_MASKING);
+    inject(0, 0);
+    run();
     assert_int_equal(seen_int_ctl, SVM_INT_V_MASKING);
 }
 
@@ -111,6 +116,11 @@ static void injection_aborted_is_repeated(void **state) {
     assert_int_equal(utcb.state.inj_info, INJ_VALID | 0x31);
     run();
     assert_int_equal(seen_inj, 0);
+    abort_with = SVM_EVENT(14, SVM_EVENT_EXC, SVM_EVENT_ERROR | 0x8001001aul << 32), abort_code = SVM_EXIT_INTR;
+    run();
+    abort_with = 0, abort_code = 0;
+    run();
+    assert_int_equal(seen_inj, SVM_EVENT(14, SVM_EVENT_EXC, SVM_EVENT_ERROR | 0x8001001aul << 32));
     abort_with = SVM_EVENT(0x80, SVM_EVENT_SOFT, 0); /* the guest's INT runs again by itself */
     run();
     run();
@@ -319,8 +329,11 @@ static void exit_resolved_by_the_kernel_unless_asked_for(void **state) {
         {0x41, SVM_EVENT(1, 3, 0)}, {0x51, SVM_EVENT(17, 3, 0x800)}, {0x52, SVM_EVENT(18, 3, 0)},
         {0x84, SVM_EVENT(6, 3, 0)}, {0x7a, SVM_EVENT(6, 3, 0)},
     };
+    u64 *dr7 = &vcpu_ec.vcpu->vmcb->dr7;
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        *dr7 = 0x2400; /* GD: delivery of #DB clears it, APM vol 2 13.1.1.4 */
         assert_int_equal(run_exit(cases[i].code, 0, 0), -1);
+        assert_int_equal(*dr7, cases[i].code == 0x41 ? 0x400 : 0x2400);
         assert_int_equal(rec.preempts, i + 1);
         assert_int_equal(run_exit(0x72, 0, 0), 0x72);
         assert_int_equal(seen_inj, cases[i].inj);
@@ -332,6 +345,21 @@ static void exit_resolved_by_the_kernel_unless_asked_for(void **state) {
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++)
         assert_int_equal(run_exit(cases[i].code, 0, 0), (int)cases[i].code);
     assert_int_equal(run_exit(0x8d, 0, 0), 0x8d);
+}
+
+static void tsc_aux_is_the_guests_while_it_runs(void **state) {
+    (void)state;
+    utcb.state.tsc_aux = 9;
+    arch_vcpu_set(&vcpu_ec, &utcb, MTD_TSC_AUX);
+    utcb.state.tsc_aux = 5;
+    arch_vcpu_set(&vcpu_ec, &utcb, MTD_PAT | MTD_SYSCALL | MTD_MASKS); /* other extensions leave it */
+    run();
+    assert_int_equal(rec.aux_in_guest, 9);
+    assert_int_equal(rec.msr_tsc_aux, 0); /* the host's */
+    utcb.state.tsc_aux = 0;
+    arch_vcpu_set(&vcpu_ec, &utcb, MTD_TSC_AUX);
+    run();
+    assert_int_equal(rec.aux_in_guest, 0);
 }
 
 static void xsetbv_switches_xcr0(void **state) {
@@ -569,6 +597,7 @@ int main(void) {
         T(exit_codes_become_events),
         T(decode_assists_are_passed_on),
         T(exit_resolved_by_the_kernel_unless_asked_for),
+        T(tsc_aux_is_the_guests_while_it_runs),
         T(xsetbv_switches_xcr0),
         T(xsetbv_that_did_not_exit_is_kept),
         T(hazard_stops_the_entry),

@@ -251,7 +251,12 @@ static void reason_when_something_is_missing(void **state) {
         assert_non_null(why);
         assert_non_null(strstr(why, rows[i].says));
     }
+    deny.msr = 0x48b, deny.bits = 1ul << 35; /* no RDTSCP: no TSC_AUX to be switched */
+    assert_null(vendor_choose());
+    assert_int_equal(vmx.msrs, VMX_TSC_AUX);
     deny.bits = 0;
+    assert_null(vendor_choose());
+    assert_int_equal(vmx.msrs, VMX_MSRS);
     for (unsigned bit = 0; bit <= 32; bit++) { /* 32: none */
         cpuid1_d_lacks = (u32)(1ul << bit);
         assert_null(vendor_choose());
@@ -1102,6 +1107,10 @@ static void syscall_msrs_belong_to_their_vcpu(void **state) {
     assert_int_equal(s->kernel_gs_base, 0x3000);
     assert_int_equal(s->tsc_aux, 9);
     assert_int_equal(sim_cpus[0].mach.tsc_aux, 0); /* the host's list was made at boot */
+    s->tsc_aux = 5;
+    s->pat = 0x0007040600070406ul;
+    state_put(MTD_PAT | MTD_XSAVE | MTD_MASKS | MTD_SYSCALL); /* other extensions leave it */
+    assert_int_equal(state_take(MTD_TSC_AUX, EV_HLT)->tsc_aux, 9);
 }
 
 static void vmcs_is_loaded_when_needed_and_cleared_at_the_end(void **state) {
