@@ -151,7 +151,6 @@ bool core_init(const struct boot_info *b, struct cpu *boot_cpu) {
     kmem_init();
     kmem_add(b->pool_base, b->pool_size);
     kobj_init(&kernel_pd.obj, KOBJ_PD, NULL);
-    kernel_pd.obj.caps = 1; /* never dies */
     pd_setup(&kernel_pd);
     if (cpus_make(boot_cpu, b->cpu_count) && arch_space_init(&kernel_pd) == NOVA_SUCCESS && sources_make() &&
         hip_make())
