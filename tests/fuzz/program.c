@@ -96,9 +96,11 @@ static bool balance_equal(struct balance a, struct balance b) {
 }
 
 /* --- taking back what a program and its harness have left in root's spaces --- */
+static bool made[KEEP_END]; /* the manager's own: a program may have put something into the slots between them */
+
 static bool keep(unsigned type, const struct node *n) {
     if (type == CRD_OBJ)
-        return (n->base >= SEL_PD && n->base < SEL_PD + 3) || (n->base >= NEVER && n->base < KEEP_END);
+        return n->base < KEEP_END && made[n->base];
     return type == CRD_MEM && (n->tables & NODE_FIXED || n->base == PAGE_OF(ABI_ROOT_UTCB) ||
                                (n->base >= PAGE_OF(OWN_UTCB) && n->base < PAGE_OF(OWN_UTCB) + 3));
 }
@@ -118,7 +120,12 @@ static void clear_all(void) {
             OK(nova_revoke(crd, true));
 }
 
-static void rest(u64 ticks) { sim_expect_eq(nova_sm_down(NEVER, false, sim_clock() + ticks), NOVA_TIMEOUT); }
+static void rest(u64 ticks) {
+    u64 until = sim_clock() + ticks, status;
+    while ((status = nova_sm_down(NEVER, false, until)) == NOVA_SUCCESS) /* a program did */
+        ;
+    sim_expect_eq(status, NOVA_TIMEOUT);
+}
 
 /* Takes everything back until the balance is as before, at most a few times: threads may make something while they are stopped. */
 static struct balance settle(const struct balance *want) {
@@ -175,6 +182,8 @@ static void manager(u64 rdi) {
     (void)rdi;
     stopped = true; /* nobody does anything yet */
     grab_make();
+    for (u64 sel = SEL_PD; sel < KEEP_END; sel++)
+        made[sel] = (sel < SEL_PD + 3 || sel >= NEVER) && objtab_lookup(&root_pd->objtab, sel).obj;
     caches_warm();
     clear_all();
     machine_make();

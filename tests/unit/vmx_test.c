@@ -598,8 +598,11 @@ static void injection_is_delivered_once(void **state) {
     inject(INJ_VALID | 0x44, 0);
     assert_int_equal(run(), EV_HLT);
     assert_int_equal(vcpu_ec.regs.rcx, 0x44);
-    assert_int_equal(state_take(MTD_INJ, EV_HLT)->inj_info, 0);
+    assert_int_equal(state_take(MTD_INJ | MTD_CR, EV_HLT)->inj_info, 0);
     guest_ready(0x202, 0);
+    assert_int_equal(run(), EV_CPUID);
+    utcb.state.inj_info = INJ_VALID | 0x44; /* in the message, but not in the MTD */
+    state_put(MTD_CR);
     assert_int_equal(run(), EV_CPUID);
 }
 
