@@ -8,18 +8,16 @@ static_assert(ABI_SEL_COUNT == 1ul << 26, "three levels");
 #define ALL(n) [0 ... 511] = (union objtab_page *)&objtab_empty[n]
 const union objtab_page objtab_empty[3] = {[1] = {.below = {ALL(0)}}, [2] = {.below = {ALL(1)}}};
 
-/* The page of `level` that *slot points to, made if there is none. Two CPUs may try: one page stays. */
+/* The page of `level` that *slot points to, made if there is none. The lock of the space is held. */
 static union objtab_page *level_make(union objtab_page **slot, unsigned level, struct account *a) {
-    union objtab_page *page = atomic_load_acq(slot);
+    union objtab_page *page = atomic_load_rlx(slot);
     if (page != &objtab_empty[level])
         return page;
-    union objtab_page *fresh = kmem_pages_alloc(a, 0);
-    if (!fresh)
+    page = kmem_pages_alloc(a, 0);
+    if (!page)
         return NULL;
-    memcpy(fresh, &objtab_empty[level], PAGE_SIZE);
-    if (atomic_cas(slot, &page, fresh))
-        return fresh;
-    kmem_pages_free(a, fresh, 0);
+    memcpy(page, &objtab_empty[level], PAGE_SIZE);
+    atomic_store_rel(slot, page); /* pairs with objtab_entry */
     return page;
 }
 

@@ -184,13 +184,14 @@ static void exception_bad_rip(void) {
 }
 
 /* --- page faults --- */
+static u32 fault_untyped = 58, fault_typed = 1;
 ENTRY(on_fault) {
     const struct thread *t = (const struct thread *)rdi;
     look(t);
     utcb_put_item(t, 0, crd_mem(VA_RAM >> 12, 0, PERM_MEM_R | PERM_MEM_W),
                   DELEGATE(seen[STATE_WORD(qual) + 1] >> 12, 0));
     utcb_put(t, 0, 0);
-    utcb_set_items(t, 58, 1);
+    utcb_set_items(t, fault_untyped, fault_typed);
 }
 ENTRY(faults) {
     (void)rdi;
@@ -209,6 +210,12 @@ static void page_fault(void) {
     CHECK_EQ(seen[STATE_WORD(qual)] & 7, 6); /* not present, write, user */
     CHECK_EQ(seen[STATE_WORD(qual) + 1], VA_DST + 0x18);
     CHECK_EQ(mem_read64((void *)(VA_RAM + 0x18)), 0x4711);
+}
+/* Untyped words take all but the last item's place; it counts, and no more than it. */
+static void page_fault_last_item(void) {
+    fault_untyped = UTCB_WORDS - 2, fault_typed = 3;
+    page_fault();
+    fault_untyped = 58, fault_typed = 1;
 }
 /* The window of such a reply is 2^31 pages around the fault: high addresses work, too. */
 #define VA_HIGH 0x600000000000ul
@@ -429,6 +436,7 @@ const struct abi_case event_cases[] = {
     CASE(exception_reply),
     CASE(exception_bad_rip),
     CASE(page_fault),
+    CASE(page_fault_last_item),
     CASE(page_fault_window),
     CASE(page_fault_many_items),
     CASE(page_fault_protection),

@@ -161,6 +161,43 @@ static void late_delegation_finds_nothing(void **s) {
     every_schedule(late_root, 1, false);
 }
 
+/* --- two CPUs make the same pages of an object table: one of each stays, the other goes back --- */
+#define FAR 0x3000000ul
+static void makes_table(u64 rdi) {
+    (void)rdi;
+    down(go);
+    OK(nova_create_sm(FAR + 1, SEL_PD, 0));
+    up(done);
+    down(go);
+}
+static u64 root_used(void) {
+    u64 out[2];
+    OK(nova_extension(EXT_KMEM_USAGE, SEL_PD, 0, out));
+    return out[0];
+}
+static void table_root(u64 boot) {
+    (void)boot;
+    done = sem_make(0), go = sem_make(0);
+    startup_make(1);
+    thread_start(1, 10, makes_table);
+    OK(nova_create_sm(sel_new(), SEL_PD, 0));
+    u64 before = root_used();
+    OK(nova_create_sm(sel_new(), SEL_PD, 0));
+    u64 sm = root_used() - before;
+    sim_begin();
+    before = root_used();
+    up(go);
+    OK(nova_create_sm(FAR, SEL_PD, 0));
+    down(done);
+    sim_expect_eq(root_used(),
+                  before + 2 * sm + 2 * PAGE_SIZE); /* of two levels: the root has that of another selector */
+    sim_done();
+}
+static void table_made_by_two(void **s) {
+    (void)s;
+    every_schedule(table_root, 1, false);
+}
+
 /* --- a PD makes a part of its memory its guests', of which many have the whole, a step at a time --- */
 static void widen_root(u64 cpu) {
     (void)cpu;
@@ -435,6 +472,7 @@ int main(void) {
         cmocka_unit_test(late_delegation_finds_nothing),
         cmocka_unit_test(split_under_a_revoke_leaves_nothing),
         cmocka_unit_test(part_widened_in_steps),
+        cmocka_unit_test(table_made_by_two),
         cmocka_unit_test(second_revoke_waits_for_the_flush),
         cmocka_unit_test(refilled_slot_shows_the_new_page),
         cmocka_unit_test(revoker_dies_half_way),
