@@ -187,7 +187,13 @@ static void secrets_root(u64 cpu) {
         handlers[c] = thread_make(c, false, 0);
         portal_make(&handlers[c], on_undefined, MTD_RIP, EVENTS(c) + 6);
         OK(nova_pt_ctrl(EVENTS(c) + 6, c));
-        struct thread s = thread_make(c, false, 0);
+        struct thread s = {.ec = sel_new(), .utcb = utcb_new(), .cpu = c};
+        sel_t domain = SEL_PD; /* one server is in its callers' domain, the other one is not */
+        if (c) {
+            domain = sel_new();
+            OK(nova_create_pd(domain, SEL_PD, 0));
+        }
+        OK(nova_create_ec(s.ec, domain, s.utcb, c, 0, EVENTS(c), false));
         server_utcb[c] = s.utcb;
         pt[c] = portal_make(&s, server, 0, sel_new());
         OK(nova_pt_ctrl(pt[c], c));
