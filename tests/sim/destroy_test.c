@@ -262,8 +262,40 @@ static void thread_made_too_late_is_dead(void **s) {
     every_schedule(late_root, DEEP, true);
 }
 
+/* --- an SC that dies while a server has its time: with the reply its thread stops --- */
+static sel_t lender_sc, lender_pt;
+static bool lender_went_on;
+static void takes_its_time(u64 rdi) {
+    (void)rdi;
+    OK(nova_revoke(crd_obj(lender_sc, 0, 0x1f), true));
+    reply();
+}
+static void lends(u64 rdi) {
+    (void)rdi;
+    (void)nova_call(lender_pt);
+    lender_went_on = true;
+    for (;;)
+        sim_step();
+}
+static void lender_root(u64 cpu) {
+    startup_make((unsigned)cpu);
+    struct thread s = thread_make((unsigned)cpu, false, 0), t = thread_make((unsigned)cpu, true, (u64)lends);
+    lender_pt = portal_make(&s, takes_its_time, 0, sel_new());
+    lender_sc = sel_new();
+    sel_t never = sem_make(0);
+    OK(nova_create_sc(lender_sc, SEL_PD, t.ec, QPD_MAKE(100, 1000000)));
+    sim_expect_eq(nova_sm_down(never, false, sim_clock() + 100000), NOVA_TIMEOUT);
+    sim_expect(!lender_went_on);
+    sim_done();
+}
+static void lender_stops_with_the_reply(void **s) {
+    (void)s;
+    scenario(lender_root, 2, 8);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lender_stops_with_the_reply),
         cmocka_unit_test(destroyed_in_every_role),
         cmocka_unit_test(thread_made_too_late_is_dead),
     };
