@@ -353,6 +353,29 @@ static void freed_before_a_slice_ends(void **s) {
     scenario(busy_root, 2, 20);
 }
 
+/* Who may have one object can have the next one when the first is gone: what is about to be freed is waited for, however busy others are. */
+static void tight_root(u64 cpu) {
+    OK(nova_create_sm(NEVER, SEL_PD, 0));
+    startup_make((unsigned)cpu ^ 1);
+    struct thread t = thread_make((unsigned)cpu ^ 1, true, (u64)busy_body);
+    OK(nova_create_sm(S(0), SEL_PD, 0)); /* its table stays */
+    OK(nova_revoke(crd_obj(S(0), 0, 0x1f), true));
+    OK(nova_create_sc(sel_new(), SEL_PD, t.ec, QPD_MAKE(10, 1000000000)));
+    (void)quiet_use();
+    OK(nova_create_sm(S(0), SEL_PD, 0));
+    OK(nova_extension(EXT_KMEM_LIMIT, SEL_PD, used(SEL_PD), (u64[2]){0}));
+    sim_expect_eq(nova_create_sm(S(1), SEL_PD, 0), NOVA_BAD_MEM);
+    for (unsigned i = 0; i < 10; i++) {
+        OK(nova_revoke(crd_obj(S(0), 0, 0x1f), true));
+        OK(nova_create_sm(S(0), SEL_PD, 0));
+    }
+    sim_done();
+}
+static void next_one_waits_for_the_last(void **s) {
+    (void)s;
+    scenario(tight_root, 2, 12);
+}
+
 /* RAM that becomes the kernel's while somebody more urgent interrupts the way: all of it is taken, from everybody, before it is kernel memory. */
 static sel_t knock, never_up;
 static void knocks(u64 rdi) {
@@ -398,6 +421,7 @@ int main(void) {
         cmocka_unit_test(every_hypercall_every_allocation),   cmocka_unit_test(every_hypercall_every_limit),
         cmocka_unit_test(hostile_domain_has_its_own_account), cmocka_unit_test(exhausted_kernel_recovers),
         cmocka_unit_test(freed_before_a_slice_ends),          cmocka_unit_test(taken_while_interrupted),
+        cmocka_unit_test(next_one_waits_for_the_last),
     };
     return cmocka_run_group_tests_name("sim memory", tests, NULL, NULL);
 }
