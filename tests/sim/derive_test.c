@@ -161,7 +161,7 @@ static void late_delegation_finds_nothing(void **s) {
     every_schedule(late_root, 1, false);
 }
 
-/* --- two CPUs make the same pages of an object table: one of each stays, the other goes back --- */
+/* --- two CPUs need the same new pages of an object table: each is made once --- */
 #define FAR 0x3000000ul
 static void makes_table(u64 rdi) {
     (void)rdi;
