@@ -161,6 +161,15 @@ static force_inline enum transfer transfer_items(struct ec *ec, struct ec *from,
     return TRANSFER_DONE;
 }
 
+static void items_begin(struct ec *ec, u32 typed, u64 xlt, u64 del) {
+    ec->xfer.started = true;
+    ec->xfer.item = 0;
+    ec->xfer.typed = typed;
+    ec->xfer.xlt = xlt;
+    ec->xfer.del = del;
+    ec->xfer.space = (struct space_progress){0}; /* the last transfer may have ended in the middle */
+}
+
 /* Message from one thread's UTCB to another's. `ec` is the one of them that is active and keeps the progress. */
 static force_inline enum transfer transfer(struct ec *ec, struct ec *from, struct ec *to) {
     struct abi_utcb *src = from->utcb, *dst = to->utcb;
@@ -173,12 +182,7 @@ static force_inline enum transfer transfer(struct ec *ec, struct ec *from, struc
             dst->w[i] = src->w[i];
         if (likely(!typed))
             return TRANSFER_DONE;
-        ec->xfer.started = true;
-        ec->xfer.item = 0;
-        ec->xfer.typed = typed;
-        ec->xfer.xlt = atomic_load_rlx(&dst->xlt);
-        ec->xfer.del = atomic_load_rlx(&dst->del);
-        ec->xfer.space = (struct space_progress){0};
+        items_begin(ec, typed, atomic_load_rlx(&dst->xlt), atomic_load_rlx(&dst->del));
     }
     return transfer_items(ec, from, to, true);
 }
@@ -215,12 +219,7 @@ static enum transfer event_items(struct ec *ec, struct ec *to) {
     if (!ec->xfer.started) {
         u64 items = atomic_load_rlx(&ec->utcb->items);
         u32 untyped = (u32)min_u64(items & 0xffff, UTCB_WORDS);
-        ec->xfer.typed = (u32)min_u64(items >> 16 & 0xffff, (UTCB_WORDS - untyped) / 2);
-        ec->xfer.started = true;
-        ec->xfer.item = 0;
-        ec->xfer.xlt = 0;
-        ec->xfer.del = event_window(to);
-        ec->xfer.space = (struct space_progress){0};
+        items_begin(ec, (u32)min_u64(items >> 16 & 0xffff, (UTCB_WORDS - untyped) / 2), 0, event_window(to));
     }
     return ec->xfer.typed ? transfer_items(ec, ec, to, false) : TRANSFER_DONE;
 }

@@ -67,8 +67,6 @@ static void epoch_pass(struct cpu *c) {
         for (unsigned i = 0; i < cpu_count; i++)
             if (cpus[i] && cpus[i] != c && atomic_load_acq(&cpus[i]->rcu.wait_epoch))
                 ripe |= 1ul << i;
-        if (c->rcu.wait)
-            cpu_hazard_set(c, HZ_RCU);
     }
     spin_unlock(&rcu_lock);
     kick(mask | ripe);

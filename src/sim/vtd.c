@@ -104,7 +104,8 @@ static u64 reg_read(u64 pa) {
     switch (pa - SIM_VTD_BASE) {
     case CAP:
         return (sim_opt.iommu_39 ? 0ul : 3ul) << 34 | (9ul * LEVELS + 11) << 16 | 1ul << (6 + LEVELS) |
-               (u64)RECORD / 16 << 24 | 1ul << 7; /* large pages or none, 39 or 48 bits, caching mode */
+               (u64)RECORD / 16 << 24 | 1ul << 7 |
+               2; /* large pages or none, 39 or 48 bits, caching mode, 256 domains */
     case ECAP:
         return 1ul << 1;
     case GSTS:

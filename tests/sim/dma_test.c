@@ -115,6 +115,78 @@ static void device_of_a_dead_domain_is_nobodys(void **s) {
     scenario(orphan_root, 2, 8);
 }
 
+/* As many PDs as the unit has domains get the device, one after the other; domain 0 is nobody's. Whose PD dies comes back. */
+#define DOMAINS 256
+static void full_root(u64 cpu) {
+    (void)cpu;
+    sel_t first = 0x1000, never = sem_make(0);
+    (void)give(CONFIG, 0x50000, ITEM_H);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 1; i < DOMAINS; i++) {
+            OK(nova_create_pd(first + i, SEL_PD, 0));
+            OK(nova_assign_pci(first + i, 0x50000ul << PAGE_SHIFT, 0));
+        }
+        sim_expect_eq(nova_assign_pci(SEL_PD, 0x50000ul << PAGE_SHIFT, 0), NOVA_BAD_MEM);
+        OK(nova_revoke(crd_obj(first, 8, 0x1f), true));
+        for (unsigned i = 0; i < 3; i++) /* they die */
+            sim_expect_eq(nova_sm_down(never, false, sim_clock() + 1000000), NOVA_TIMEOUT);
+    }
+    sim_done();
+}
+static void domains_run_out(void **s) {
+    (void)s;
+    scenario(full_root, 2, 2);
+}
+
+/* Two PDs get their first device at the same time, in every order: what the death of one takes away is not the other's. */
+static sel_t go, done, second;
+static void attacher(u64 rdi) {
+    (void)rdi;
+    down(go);
+    OK(nova_assign_pci(second, 0x50001ul << PAGE_SHIFT, 0));
+    up(done);
+    down(go);
+}
+static void twice_root(u64 cpu) {
+    sel_t first = sel_new(), never = sem_make(0);
+    unsigned other = (unsigned)cpu ^ 1;
+    go = sem_make(0), done = sem_make(0), second = sel_new();
+    (void)give(CONFIG, 0x50000, ITEM_H);
+    (void)give(CONFIG + 1, 0x50001, ITEM_H);
+    OK(nova_create_pd(first, SEL_PD, 0));
+    OK(nova_create_pd(second, SEL_PD, 0));
+    startup_make(other);
+    thread_start(other, 10, attacher);
+    while (!sim_cpu_is_idle(other))
+        sim_step();
+    sim_begin();
+    up(go);
+    OK(nova_assign_pci(first, 0x50000ul << PAGE_SHIFT, 0));
+    down(done);
+    OK(nova_revoke(crd_obj(first, 0, 0x1f), true));
+    sim_expect_eq(nova_sm_down(never, false, sim_clock() + 100000), NOVA_TIMEOUT);
+    sim_expect(!sim_dma_write(DEVICE + 1, LOW << PAGE_SHIFT, 1));
+    sim_clock_advance(10000000);
+    sim_expect_eq(log_lines("refused: its PD"), 1);
+    sim_done();
+}
+static void two_pds_at_once(void **s) {
+    (void)s;
+    every_schedule(twice_root, 1, false);
+}
+
+static void without_root(u64 cpu) {
+    (void)cpu;
+    (void)give(CONFIG, 0x50000, ITEM_H);
+    sim_expect_eq(nova_assign_pci(SEL_PD, 0x50000ul << PAGE_SHIFT, 0), NOVA_BAD_DEV);
+    sim_done();
+}
+static void no_unit_no_devices(void **s) {
+    (void)s;
+    struct sim_options o = {.cpus = 2, .root = without_root, .no_iommu = true};
+    assert_int_equal(sim_seeds(&o, 1, 2, SIM_OK), 0);
+}
+
 static void run(bool bits_39) {
     struct sim_options o = {.cpus = 2, .root = dma_root, .check_every = 1, .iommu_39 = bits_39};
     narrow = bits_39;
@@ -131,10 +203,10 @@ static void device_reaches_39_bits(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(device_reaches_48_bits),
-        cmocka_unit_test(device_reaches_39_bits),
-        cmocka_unit_test(refused_is_logged),
-        cmocka_unit_test(device_of_a_dead_domain_is_nobodys),
+        cmocka_unit_test(device_reaches_48_bits), cmocka_unit_test(device_reaches_39_bits),
+        cmocka_unit_test(refused_is_logged),      cmocka_unit_test(device_of_a_dead_domain_is_nobodys),
+        cmocka_unit_test(domains_run_out),        cmocka_unit_test(two_pds_at_once),
+        cmocka_unit_test(no_unit_no_devices),
     };
     return cmocka_run_group_tests_name("sim dma", tests, NULL, NULL);
 }

@@ -52,6 +52,29 @@ static void bound_of_revoke(void **s) {
     assert_int_equal(sim_seeds(&o, 1, 2, SIM_OK), 0);
 }
 
+/* --- revoke that finds next to nothing to do among thousands of children: the steps are counted --- */
+static void spared_root(u64 cpu) {
+    (void)cpu;
+    prepare();
+    sel_t top = sem_make(0), first = 0x10000;
+    for (unsigned i = 0; i < 5000; i++) /* the last one is looked at first */
+        (void)grab(ABI_ROOT_UTCB, crd_obj(top, 0, i < 2 ? 0x03 : 0x01), (first + i) << 12, crd_obj(0, 31, 0x1f));
+    u64 before = sim_preempt_points();
+    OK(nova_revoke(crd_obj(top, 0, 0x02), false));
+    sim_expect(sim_preempt_points() - before >= 5000 / (u64)space_step_work);
+    for (unsigned i = 0; i < 3; i++) {
+        u64 crd = crd_obj(first + i, 0, 0);
+        OK(nova_lookup(&crd));
+        sim_expect_eq(crd, crd_obj(first + i, 0, 0x01));
+    }
+    sim_done();
+}
+static void bound_of_what_is_spared(void **s) {
+    (void)s;
+    struct sim_options o = {.cpus = 1, .root = spared_root, .ram = 512ul << 20};
+    assert_int_equal(sim_seeds(&o, 1, 2, SIM_OK), 0);
+}
+
 /* --- delegation of a wide range in 4 KiB pages, and taking it back --- */
 static void wide_root(u64 cpu) {
     (void)cpu;
@@ -234,9 +257,10 @@ static void bound_of_utcb_removal(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bound_of_revoke),   cmocka_unit_test(bound_of_delegation),
-        cmocka_unit_test(bound_of_teardown), cmocka_unit_test(bound_of_helping),
-        cmocka_unit_test(bound_of_wake_ups), cmocka_unit_test(bound_of_utcb_removal),
+        cmocka_unit_test(bound_of_revoke),       cmocka_unit_test(bound_of_what_is_spared),
+        cmocka_unit_test(bound_of_delegation),   cmocka_unit_test(bound_of_teardown),
+        cmocka_unit_test(bound_of_helping),      cmocka_unit_test(bound_of_wake_ups),
+        cmocka_unit_test(bound_of_utcb_removal),
     };
     return cmocka_run_group_tests_name("sim latency", tests, NULL, NULL);
 }

@@ -416,12 +416,40 @@ static void taken_while_interrupted(void **s) {
     scenario(taken_root, 2, 12);
 }
 
+/* A transfer that ran out of memory half-way leaves nothing that the next one would take for its own progress. */
+static void cut_root(u64 cpu) {
+    (void)cpu;
+    for (u64 i = 0; i < 64; i++) /* one node each: the copies are so many pieces */
+        (void)grab(ABI_ROOT_UTCB, crd_mem(RAM_PFN + i, 0, 7), (RAM + i) << 12 | ITEM_H, crd_mem(RAM + i, 0, 7));
+    (void)grab(ABI_ROOT_UTCB, crd_mem(RAM, 0, 7), TO << 12, crd_mem(TO, 6, 7)); /* with the tables above it */
+    sim_fail_allocs(8); /* and the kernel tries more than once */
+    sim_expect_eq(send(grab_pt, crd_mem(RAM, 6, 7), TO << 12), NOVA_BAD_MEM);
+    sim_fail_alloc(0);
+    unsigned copies = 0;
+    for (u64 i = 0; i < 64; i++) {
+        u64 crd = crd_mem(TO + i, 0, 0);
+        OK(nova_lookup(&crd));
+        copies += crd != 0;
+    }
+    sim_expect(copies > 1 && copies < 64);
+    OK(nova_revoke(crd_mem(RAM, 6, 7), false));
+    OK(send(grab_pt, crd_mem(RAM, 1, 7), TO << 12));
+    u64 crd = crd_mem(TO, 0, 0);
+    OK(nova_lookup(&crd));
+    sim_expect_eq(crd, crd_mem(TO, 0, 7));
+    sim_done();
+}
+static void cut_transfer_is_forgotten(void **s) {
+    (void)s;
+    scenario(cut_root, 1, 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_hypercall_every_allocation),   cmocka_unit_test(every_hypercall_every_limit),
         cmocka_unit_test(hostile_domain_has_its_own_account), cmocka_unit_test(exhausted_kernel_recovers),
         cmocka_unit_test(freed_before_a_slice_ends),          cmocka_unit_test(taken_while_interrupted),
-        cmocka_unit_test(next_one_waits_for_the_last),
+        cmocka_unit_test(next_one_waits_for_the_last),        cmocka_unit_test(cut_transfer_is_forgotten),
     };
     return cmocka_run_group_tests_name("sim memory", tests, NULL, NULL);
 }
