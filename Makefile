@@ -333,8 +333,8 @@ tidy: $(B)/hw/novella.elf
 	@tools/tidy $(B)
 	@tools/abi-cases
 
-check: check-format tidy $(TEST_BIN) $(ABI_SIM) $(B)/check/fuzz
-	@tools/test-run $(TEST_BIN) $(ABI_SIM) $(if $(ABI_SIM),"@env STOREBUF=1 SEEDS=20 $(ABI_SIM)") $(FUZZ_CHECK)
+check: $(B)/hw/novella.elf $(TEST_BIN) $(ABI_SIM) $(B)/check/fuzz | $(NEED)
+	@tools/test-run "@$(MAKE) -s check-format" "@$(MAKE) -s tidy" $(TEST_BIN) $(if $(ABI_SIM),"@env SEEDS=20 $(ABI_SIM)") $(if $(ABI_SIM),"@env STOREBUF=1 SEEDS=20 $(ABI_SIM)") $(FUZZ_CHECK)
 # races of the kernel, SEEDS of each scenario
 check-tsan: $(TEST_TSAN)
 	@SEEDS=$(or $(SEEDS),20) TEST_LIMIT=900 tools/test-run $(TEST_TSAN)

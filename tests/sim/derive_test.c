@@ -115,7 +115,7 @@ static void random_root(u64 boot) {
 }
 static void delegate_against_revoke(void **s) {
     (void)s;
-    scenario(random_root, 4, 150);
+    scenario(random_root, 4, FEW(150));
 }
 
 /* --- every schedule of a revoke against a delegation from the middle of what it removes --- */
@@ -463,7 +463,7 @@ static void revoker_dies_root(u64 boot) {
 }
 static void revoker_dies_half_way(void **s) {
     (void)s;
-    scenario(revoker_dies_root, 2, 200);
+    scenario(revoker_dies_root, 2, FEW(200));
 }
 
 int main(void) {

@@ -218,7 +218,7 @@ static void destroy_root(u64 cpu) {
 }
 static void destroyed_in_every_role(void **s) {
     (void)s;
-    scenario(destroy_root, CPUS, 150);
+    scenario(destroy_root, CPUS, FEW(150));
 }
 
 /* --- every schedule of a thread that is made in a domain which dies: it is dead, too --- */

@@ -227,7 +227,7 @@ static void found_root(u64 cpu) {
 }
 static void delegated_is_found_at_once(void **s) {
     (void)s;
-    scenario(found_root, CPUS, 60);
+    scenario(found_root, CPUS, FEW(60));
 }
 
 /* --- whole tables are emptied under walkers while others take every freed page --- */

@@ -245,7 +245,7 @@ static void injection_root(u64 cpu) {
 }
 static void every_injection(void **s) {
     (void)s;
-    scenario_on(SIM_AMD, injection_root, 2, 6);
+    scenario_on(SIM_AMD, injection_root, 2, FEW(6));
 }
 
 /* --- the window of a nested fault's reply lies around the guest-physical page --- */
@@ -412,7 +412,7 @@ static void hostile_root(u64 cpu) {
 }
 static void hostile_guest_starves_nobody(void **s) {
     (void)s;
-    scenario_on(SIM_AMD, hostile_root, 1, 40);
+    scenario_on(SIM_AMD, hostile_root, 1, FEW(40));
 }
 
 int main(void) {

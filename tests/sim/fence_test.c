@@ -116,7 +116,7 @@ static void idle_once_root(u64 cpu) {
 }
 static void no_idle_cpu_is_freed_under(void **s) {
     (void)s;
-    every_schedule(idle_once_root, 2, true);
+    every_schedule(idle_once_root, DEEP, true);
 }
 
 /* A guest that runs is shot out of it, and one that is about to run sees the new generation of its table; if both failed, it would read through a

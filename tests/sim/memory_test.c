@@ -350,7 +350,7 @@ static void busy_root(u64 cpu) {
 }
 static void freed_before_a_slice_ends(void **s) {
     (void)s;
-    scenario(busy_root, 2, 20);
+    scenario(busy_root, 2, FEW(20));
 }
 
 /* Who may have one object can have the next one when the first is gone: what is about to be freed is waited for, however busy others are. */

@@ -215,7 +215,7 @@ static void secrets_root(u64 cpu) {
 }
 static void secrets_stay_secret(void **s) {
     (void)s;
-    scenario(secrets_root, 2, 60);
+    scenario(secrets_root, 2, FEW(60));
 }
 
 /* The same with what processors need that leak by speculation: at each entry of a thread or guest the simulator looks whether the predictors

@@ -138,7 +138,7 @@ static void table_is_freed_after_the_flush(void **s) {
     (void)s;
     for (unsigned i = 0; i < 2; i++) {
         busy = i;
-        every_schedule(table_root, 2, false);
+        every_schedule(table_root, DEEP, false);
     }
 }
 

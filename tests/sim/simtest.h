@@ -145,11 +145,14 @@ static inline void scenario_on(enum sim_vendor vendor, void (*root)(u64), unsign
     if (!getenv("MODEL") && !getenv("STOREBUF") && !getenv("TRACE"))
         assert_int_equal(sim_seeds(&o, 1001, (seeds + 3) / 4, SIM_OK), 0);
 }
-/* Preemptions for every_schedule where two take seconds with sanitizers: then `make check` tries one, check-full (without them) two. */
+/* Preemptions for every_schedule, and seeds, where two or all of them take seconds with sanitizers: then `make check` tries one, and a third of
+ * the seeds; check-full (without sanitizers) two and all. */
 #ifdef __SANITIZE_ADDRESS__
-#define DEEP 1
+#define DEEP   1
+#define FEW(n) (((n) + 2) / 3)
 #else
-#define DEEP 2
+#define DEEP   2
+#define FEW(n) (n)
 #endif
 /* One CMocka case: what follows sim_begin() on two CPUs in every order with at most so many preemptions; with store buffers, stores stay there
  * until an instruction lets them out. Under ThreadSanitizer each run is a process of its own: there, some orders. */
