@@ -26,8 +26,6 @@ static struct timeout *meld_list(struct timeout *first) {
         struct timeout *a = first, *b = a->next;
         first = b ? b->next : NULL;
         a->next = a->prev = NULL;
-        if (b)
-            b->next = b->prev = NULL;
         a = meld(a, b);
         a->next = pairs;
         pairs = a;

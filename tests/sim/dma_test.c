@@ -175,6 +175,34 @@ static void two_pds_at_once(void **s) {
     every_schedule(twice_root, 1, false);
 }
 
+/* The device goes to another PD while its PD dies: it is that one's, and stays so. */
+static void heir_root(u64 cpu) {
+    sel_t first = sel_new(), never = sem_make(0);
+    unsigned other = (unsigned)cpu ^ 1;
+    go = sem_make(0), done = sem_make(0), second = sel_new();
+    (void)give(CONFIG, 0x50001, ITEM_H);
+    OK(nova_create_pd(first, SEL_PD, 0));
+    OK(nova_create_pd(second, SEL_PD, 0));
+    OK(nova_assign_pci(first, 0x50001ul << PAGE_SHIFT, 0));
+    startup_make(other);
+    thread_start(other, 10, attacher);
+    while (!sim_cpu_is_idle(other))
+        sim_step();
+    sim_begin();
+    up(go);
+    OK(nova_revoke(crd_obj(first, 0, 0x1f), true));
+    sim_expect_eq(nova_sm_down(never, false, sim_clock() + 100000), NOVA_TIMEOUT);
+    down(done);
+    sim_expect(!sim_dma_write(DEVICE, LOW << PAGE_SHIFT, 1));
+    sim_clock_advance(10000000);
+    sim_expect_eq(log_lines("refused: its PD"), 1);
+    sim_done();
+}
+static void device_changes_hands(void **s) {
+    (void)s;
+    every_schedule(heir_root, DEEP, false);
+}
+
 static void without_root(u64 cpu) {
     (void)cpu;
     (void)give(CONFIG, 0x50000, ITEM_H);
@@ -206,7 +234,7 @@ int main(void) {
         cmocka_unit_test(device_reaches_48_bits), cmocka_unit_test(device_reaches_39_bits),
         cmocka_unit_test(refused_is_logged),      cmocka_unit_test(device_of_a_dead_domain_is_nobodys),
         cmocka_unit_test(domains_run_out),        cmocka_unit_test(two_pds_at_once),
-        cmocka_unit_test(no_unit_no_devices),
+        cmocka_unit_test(device_changes_hands),   cmocka_unit_test(no_unit_no_devices),
     };
     return cmocka_run_group_tests_name("sim dma", tests, NULL, NULL);
 }

@@ -409,6 +409,10 @@ static void taken_root(u64 cpu) {
     sim_expect(out[1] > total && out[1] <= total + 32);
     for (u64 i = 0; i < 32; i++)
         sim_expect(!sim_mem_probe((ram + i) << PAGE_SHIFT, false) && !sim_mem_probe((TO + i) << PAGE_SHIFT, false));
+    for (u64 i = 0; i < 2; i++) /* and how far it had come is not where the thread's next one begins */
+        (void)grab(ABI_ROOT_UTCB, crd_mem(RAM_PFN + 64 + i, 0, 7), (ram + i) << 12 | ITEM_H, crd_mem(ram + i, 0, 7));
+    OK(nova_revoke(crd_mem(ram, 1, 7), true));
+    sim_expect(!sim_mem_probe(ram << PAGE_SHIFT, false) && !sim_mem_probe((ram + 1) << PAGE_SHIFT, false));
     sim_done();
 }
 static void taken_while_interrupted(void **s) {
