@@ -4,12 +4,13 @@
 
 extern const char __executable_start[], end[]; /* linker: this program's image */
 
+/* Whatever a program has in its hands may become a RIP, and there would be something of ours there. */
+static u64 harmless(u64 v) { return v >= (u64)__executable_start && v < (u64)end ? (u64)__executable_start - 1 : v; }
 static u64 value(u8 b) {
     static const u64 extremes[16] = {0,          2,          0xff,     0xfff,     0xffff,    0x10000,
                                      0x7fffffff, 0x80000000, ~0u,      1ul << 35, 1ul << 47, ABI_USER_END,
                                      1ul << 63,  ~1ul,       ~0xffful, ~0ul};
-    u64 v = b < 64 ? b : b < 240 ? 1ul << (b - 64) % 64 : extremes[b - 240];
-    return v >= (u64)__executable_start && v < (u64)end ? (u64)__executable_start - 1 : v; /* must not become a RIP */
+    return harmless(b < 64 ? b : b < 240 ? 1ul << (b - 64) % 64 : extremes[b - 240]);
 }
 
 static bool in_root(void) { return arch_cpu_self()->ec->pd->is_root; }
@@ -186,12 +187,13 @@ static void op_assign_gsi(const struct op *o, u64 utcb) {
     hc(HC_ASSIGN_GSI, 0, sel(o->a, SLOT_SM), device(o->b), cpu_number(o->c), 0, 0, NULL);
 }
 static void op_extension(const struct op *o, u64 utcb) {
-    (void)utcb;
     unsigned what = o->a & 15;
     u64 on = what == EXT_COUNTERS ? cpu_number(o->b) : sel(o->b, what == EXT_GSI_CONFIG ? SLOT_SM : SLOT_PD);
     u64 arg = what == EXT_KMEM_ADD ? crd(o->c, o->d, o->e) : value(o->c);
     pool_moved |= what == EXT_KMEM_ADD || what == EXT_KMEM_TAKE; /* even if we do not live to see it */
     hc(HC_EXTENSION, what, on, arg, 0, 0, 0, NULL);
+    for (unsigned i = 0; what == EXT_KLOG_READ && i < UTCB_WORDS; i++) /* text */
+        at_utcb(utcb)->w[i] = harmless(at_utcb(utcb)->w[i]);
 }
 /* Registers as they are given, selectors from the pools or not. */
 static void op_raw(const struct op *o, u64 utcb) {
