@@ -147,18 +147,20 @@ static void attacher(u64 rdi) {
     up(done);
     down(go);
 }
+static void attacher_start(unsigned cpu) {
+    go = sem_make(0), done = sem_make(0), second = sel_new();
+    OK(nova_create_pd(second, SEL_PD, 0));
+    startup_make(cpu);
+    thread_start(cpu, 10, attacher);
+    while (!sim_cpu_is_idle(cpu))
+        sim_step();
+}
 static void twice_root(u64 cpu) {
     sel_t first = sel_new(), never = sem_make(0);
-    unsigned other = (unsigned)cpu ^ 1;
-    go = sem_make(0), done = sem_make(0), second = sel_new();
     (void)give(CONFIG, 0x50000, ITEM_H);
     (void)give(CONFIG + 1, 0x50001, ITEM_H);
     OK(nova_create_pd(first, SEL_PD, 0));
-    OK(nova_create_pd(second, SEL_PD, 0));
-    startup_make(other);
-    thread_start(other, 10, attacher);
-    while (!sim_cpu_is_idle(other))
-        sim_step();
+    attacher_start((unsigned)cpu ^ 1);
     sim_begin();
     up(go);
     OK(nova_assign_pci(first, 0x50000ul << PAGE_SHIFT, 0));
@@ -178,16 +180,10 @@ static void two_pds_at_once(void **s) {
 /* The device goes to another PD while its PD dies: it is that one's, and stays so. */
 static void heir_root(u64 cpu) {
     sel_t first = sel_new(), never = sem_make(0);
-    unsigned other = (unsigned)cpu ^ 1;
-    go = sem_make(0), done = sem_make(0), second = sel_new();
     (void)give(CONFIG, 0x50001, ITEM_H);
     OK(nova_create_pd(first, SEL_PD, 0));
-    OK(nova_create_pd(second, SEL_PD, 0));
     OK(nova_assign_pci(first, 0x50001ul << PAGE_SHIFT, 0));
-    startup_make(other);
-    thread_start(other, 10, attacher);
-    while (!sim_cpu_is_idle(other))
-        sim_step();
+    attacher_start((unsigned)cpu ^ 1);
     sim_begin();
     up(go);
     OK(nova_revoke(crd_obj(first, 0, 0x1f), true));
