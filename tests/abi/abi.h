@@ -145,7 +145,7 @@ sel_t copy_new(sel_t sel, unsigned perm);
 unsigned perms_of(unsigned type, u64 base);
 
 /* --- waiting --- */
-#define WAIT_US 20000000ul
+#define WAIT_US 60000000ul /* what should come has come by then, on a starved emulator too */
 u64 clock_after_us(u64 us);
 u64 abi_tsc_khz(void);
 /* Down with a generous deadline; a timeout fails the case. */

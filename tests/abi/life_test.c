@@ -71,12 +71,20 @@ static void pd_dies_descendants(void) {
     CHECK_EQ(perms_of(CRD_OBJ, gate), PERM_SM_ALL);
 }
 
-/* The portal goes while it is in use: the call comes back, the next one finds nothing. */
 /* A destroyed EC is gone when its UTCB is: that takes a grace period, on a starved emulator up to seconds. */
 static void wait_unmapped(u64 utcb) {
     for (unsigned i = 0; i < 5000 && machine_probe(utcb, false); i++)
         pause_us(1000);
     CHECK(!machine_probe(utcb, false));
+}
+/* All that was let go before, and has its home here, is dead after it: so is what went last on the longest way, an EC kept by a portal. */
+static void settle(void) {
+    static struct thread witness;
+    thread_local(&witness, SEL_PD, 0);
+    sel_t last = portal_new(&witness, 0, abi_exit_ip());
+    CHECK_EQ(nova_revoke(crd_obj(witness.ec, 0, 0x1f), true), NOVA_SUCCESS);
+    CHECK_EQ(nova_revoke(crd_obj(last, 0, 0x1f), true), NOVA_SUCCESS);
+    wait_unmapped(witness.utcb);
 }
 ENTRY(waits) {
     (void)rdi;
@@ -84,6 +92,7 @@ ENTRY(waits) {
     wake_up(done);
     wait_for(gate);
 }
+/* The portal goes while it is in use: the call comes back, the next one finds nothing. */
 static void portal_dies_in_call(void) {
     done = sm_new(0), gate = sm_new(0), count = 0;
     thread_local(&server, SEL_PD, 0);
@@ -107,7 +116,7 @@ static void ec_kept_by_portal(void) {
     thread_local(&server, SEL_PD, 0);
     pt = portal_new(&server, 0, IP(counts));
     CHECK_EQ(nova_revoke(crd_obj(server.ec, 0, 0x1f), true), NOVA_SUCCESS);
-    pause_us(300);
+    settle();
     CHECK_EQ(nova_call(pt), NOVA_SUCCESS);
     CHECK_EQ(count, 1);
 }
@@ -116,7 +125,7 @@ static void ec_kept_by_sc(void) {
     thread_start(&client, 0, PRIO_MAIN, IP(waits), 0);
     wait_for(done);
     CHECK_EQ(nova_revoke(crd_obj(client.ec, 0, 0x1f), true), NOVA_SUCCESS);
-    pause_us(300);
+    settle();
     wake_up(gate);
     pause_us(300);
     u64 us;
@@ -167,7 +176,7 @@ static void sc_dies_donated(void) {
     thread_start(&client, 0, PRIO_MAIN, IP(calls), 99);
     wait_for(done);
     CHECK_EQ(nova_revoke(crd_obj(client.sc, 0, 0x1f), true), NOVA_SUCCESS);
-    pause_us(300);
+    settle();
     wake_up(gate);
     wake_up(gate);
     CHECK_EQ(nova_call(pt), NOVA_SUCCESS);
@@ -192,7 +201,6 @@ ENTRY(calls_next) {
     (void)nova_call(pt_next);
 }
 static void middle_dies_donated(void) {
-    static struct thread witness;
     done = sm_new(0), gate = sm_new(0), over = sm_new(0), count = 0;
     thread_local(&other, SEL_PD, 0);
     pt_next = portal_new(&other, 0, IP(goes_on));
@@ -202,10 +210,7 @@ static void middle_dies_donated(void) {
     wait_for(done); /* it is in the second server */
     CHECK_EQ(nova_revoke(crd_obj(pt, 0, 0x1f), true), NOVA_SUCCESS);
     CHECK_EQ(nova_revoke(crd_obj(server.ec, 0, 0x1f), true), NOVA_SUCCESS);
-    thread_local(&witness, SEL_PD, 0); /* dies after it: when its page is gone, the server's grace periods are over */
-    CHECK_EQ(nova_revoke(crd_obj(witness.ec, 0, 0x1f), true), NOVA_SUCCESS);
-    wait_unmapped(witness.utcb);
-    pause_us(2000);
+    settle();
     wake_up(gate);
     wait_for(over);
     CHECK_EQ(count, 1);
@@ -232,7 +237,7 @@ static void utcb_revoked(void) {
     CHECK_EQ(nova_call(pt), NOVA_SUCCESS);
     CHECK_EQ(nova_revoke(crd_obj(pt, 0, 0x1f), true), NOVA_SUCCESS);
     CHECK_EQ(nova_revoke(crd_obj(server.ec, 0, 0x1f), true), NOVA_SUCCESS);
-    pause_us(1000);
+    settle();
     CHECK(machine_probe(server.utcb, true)); /* the new one stays when the old EC goes */
 }
 /* A destroyed EC's UTCB is unmapped. */
