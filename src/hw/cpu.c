@@ -38,6 +38,7 @@ bool cpu_detect(const char **missing) {
     f->avx512 = f7.b >> 16 & 1;
     f->umip = f7.c >> 2 & 1;
     f->page_1g = e1.d >> 26 & 1;
+    f->tcg = f1.c >> 31 && cpuid(0x40000000, 0).b == 0x54474354; /* QEMU without KVM, as svm.c */
     f->invariant_tsc = max_ext >= 0x80000007 && (cpuid(0x80000007, 0).d >> 8 & 1);
     f->phys_bits = max_ext >= 0x80000008 ? cpuid(0x80000008, 0).a & 0xff : 36;
     ptab_max_leaf_order = f->page_1g ? 18 : 9;
@@ -224,5 +225,8 @@ bool arch_preempt_pending(void) {
 void arch_cpu_idle(void) {
     if (atomic_load_rlx(&arch_cpu_self()->hazard))
         return;
+    /* QEMU may forget an interrupt that comes while a guest enters or leaves, until it looks again (docs/performance.md). */
+    if (hw_features.tcg)
+        lapic_remind();
     __asm__ volatile("sti; hlt; cli" ::: "memory"); /* nothing gets between sti and hlt */
 }

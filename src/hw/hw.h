@@ -8,7 +8,7 @@
 
 /* What this machine has; set by cpu.c on the boot CPU. */
 struct hw_features {
-    bool x2apic, tsc_deadline, pge, smep, smap, umip, page_1g, xsave, avx, avx512, rep_good, invariant_tsc;
+    bool x2apic, tsc_deadline, pge, smep, smap, umip, page_1g, xsave, avx, avx512, rep_good, invariant_tsc, tcg;
     unsigned phys_bits;
 };
 extern struct hw_features hw_features;
@@ -89,6 +89,7 @@ extern struct gate hw_idt[256];
 /* lapic.c, ioapic.c, clock.c */
 void lapic_init(void); /* this CPU's */
 void lapic_eoi(void);
+void lapic_remind(void); /* looks again at what is pending */
 u32 lapic_id(void);
 void lapic_icr(u32 apic_id, u32 low);  /* sends and waits for acceptance */
 void lapic_timer_fired(struct cpu *c); /* may call core_timer */

@@ -47,6 +47,7 @@ void lapic_init(void) {
 }
 
 void lapic_eoi(void) { lapic_write(R_EOI, 0); }
+void lapic_remind(void) { lapic_write(R_TPR, 0); }
 u32 lapic_id(void) { return mmio ? lapic_read(R_ID) >> 24 : lapic_read(R_ID); }
 
 void lapic_icr(u32 apic_id, u32 low) {

@@ -188,7 +188,7 @@ static void environment(struct sim_options *o) {
     o->check_every = check_env(o->check_every);
     o->depth = (unsigned)env_number("DEPTH", o->depth);
     const char *vendor = getenv("VENDOR");
-    if (vendor)
+    if (vendor && o->vendor == SIM_ANY) /* a scenario that says what it needs keeps it */
         o->vendor = *vendor == 'i' ? SIM_INTEL : *vendor == 'a' ? SIM_AMD : SIM_ANY;
     o->store_buffers = env_number("STOREBUF", o->store_buffers);
     o->model = env_number("MODEL", o->model);

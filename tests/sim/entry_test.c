@@ -1,7 +1,7 @@
 /* Goal: VM entry is no way into the kernel: whatever a VMM writes into a vCPU's state, the vCPU runs and leaves with an event, or the entry comes back
  * as the invalid-guest-state event; and afterwards good state runs again (ABI sections 4 and 8).
  * Method: a handler that answers every event of a guest with the whole state, some words of it at and across the boundaries of validity; VMCB and
- * VMCS models with the manuals' entry checks. 500 states a run; VENDOR=intel SEEDS=n for more. */
+ * VMCS models with the manuals' entry checks. 500 states a run; SEEDS=n for more. */
 #include "simtest.h"
 #include <string.h>
 
