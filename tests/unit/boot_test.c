@@ -15,6 +15,7 @@
 
 #include "arch/mem.h"
 #include "core/core.h"
+#include "core/klog.h"
 #include "core/pd.h"
 #include "sim/internal.h"
 #include "sim/cap.h"
@@ -420,7 +421,16 @@ static void allocation_fails(void) {
 }
 static void pool_small(void) {
     info.pool_size = fail_at * PAGE_SIZE;
-    _exit(boot_all() ? 77 : 0);
+    if (boot_all())
+        _exit(77);
+    char log[4096], size[64];
+    u64 pos = 0;
+    log[klog_read(&pos, log, sizeof(log) - 1)] = 0;
+    (void)snprintf(size, sizeof(size), "pool of %lu KiB is too small", fail_at * PAGE_SIZE >> 10);
+    const char *said = strstr(log, "memory pool ");
+    if (!said != !log[0]) /* nothing is said by core_cpu_init: its caller does */
+        _exit(2);
+    _exit(said && strstr(said, "pool of") && !strstr(said, size) ? 3 : 0);
 }
 
 #define BOOT(name)                                                                                                     \
